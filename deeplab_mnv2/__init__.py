@@ -1,0 +1,8 @@
+"""DeepLab on MobileNetV2 in JAX and Flax."""
+
+from deeplab_mnv2 import weights
+from deeplab_mnv2.config import Config, ModelConfig
+from deeplab_mnv2.errors import UserError
+from deeplab_mnv2.models.deeplab import DeepLab
+
+__all__ = ["Config", "DeepLab", "ModelConfig", "UserError", "weights"]

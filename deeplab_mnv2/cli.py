@@ -1,0 +1,167 @@
+"""What every command shares: flags from the config, one plain sentence on a mistake."""
+
+import dataclasses
+import difflib
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from deeplab_mnv2.config import Config
+from deeplab_mnv2.errors import UserError
+
+QUICKSTART = Path(__file__).resolve().parent.parent / "experiments" / "quickstart.py"
+
+flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
+_DISTRIBUTED = flags.DEFINE_bool(
+    "distributed", False, "Call jax.distributed.initialize(): one process of several."
+)
+
+
+def define_config() -> flags.FlagHolder[Config]:
+    """Define `--config FILE[:ARG]` and, for each of its fields, `--config.a.b=value`."""
+    return config_flags.DEFINE_config_file(
+        "config",
+        str(QUICKSTART),
+        "Experiment file, with an argument after a colon; fields as --config.train.total_steps=9.",
+    )
+
+
+def overridden() -> set[str]:
+    """Return the names of the config fields given on the command line."""
+    return set(config_flags.get_override_values(flags.FLAGS["config"]))
+
+
+def experiment_name() -> str:
+    """Return the name of the experiment file that `--config` gives."""
+    return Path(config_flags.get_config_filename(flags.FLAGS["config"]).split(":")[0]).stem
+
+
+def numbers(flag: str, texts: list[str]) -> tuple[float, ...]:
+    """Return the numbers of a list flag.
+
+    Raises:
+        UserError: one of them is no number above zero.
+    """
+    try:
+        values = tuple(float(text) for text in texts)
+    except ValueError as error:
+        raise UserError(f"--{flag} takes numbers, not {','.join(texts)!r}.") from error
+    if min(values) <= 0:
+        raise UserError(f"--{flag} takes numbers above 0, not {min(values)}.")
+    return values
+
+
+def require_writable(folder: Path, flag: str) -> None:
+    """Make the folder, before long work whose results go there.
+
+    Raises:
+        UserError: it cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"The folder {folder} cannot be written ({error.strerror}); choose another {flag}."
+        ) from error
+
+
+def run(main: Callable[[], None]) -> None:
+    """Parse the flags, run `main` and exit 0; a mistake ends in one sentence and status 2.
+
+    Ctrl-C ends with status 130. Compiled programs are kept in `~/.cache/deeplab_mnv2`, or in
+    `JAX_COMPILATION_CACHE_DIR`, so that a second start does not compile again.
+    """
+    logging.set_verbosity(logging.ERROR)
+    debug = "--debug" in sys.argv
+    try:
+        app.run(lambda _: _start(main), flags_parser=_parse)
+    except UserError as error:
+        if debug:
+            raise
+        sys.exit(_fail(str(error)))
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        print("\nStopped.", file=sys.stderr)
+        sys.exit(130)
+
+
+def _start(main: Callable[[], None]) -> None:
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+        jax.config.update("jax_compilation_cache_dir", str(cache / "deeplab_mnv2"))
+    if _DISTRIBUTED.value:
+        jax.distributed.initialize()
+    main()
+
+
+def _parse(argv: list[str]) -> list[str]:
+    try:
+        rest = flags.FLAGS(argv)
+    except flags.UnrecognizedFlagError as error:
+        names = [f"--{name}" for name in flags.FLAGS]
+        raise UserError(
+            f"There is no flag --{error.flagname}{_near(error.flagname, names)}"
+        ) from error
+    except (KeyError, AttributeError) as error:
+        raise _unknown_field(argv, error) from error
+    except (flags.Error, ValueError, TypeError) as error:
+        raise UserError(f"{str(error).splitlines()[0].removeprefix('flag ')}.") from error
+    if "config" in flags.FLAGS:
+        _check_loaded()
+    return rest
+
+
+def _check_loaded() -> None:
+    try:
+        value = flags.FLAGS.config
+        isinstance(value, Config)
+        value.model  # noqa: B018 - a config file that failed to load raises here
+    except UserError:
+        raise
+    except FileNotFoundError as error:
+        raise UserError(
+            f"The experiment file {error.filename} does not exist; see experiments/ for those "
+            "that do."
+        ) from error
+
+
+def _unknown_field(argv: list[str], error: Exception) -> UserError:
+    fields = list(_fields(Config))
+    for argument in argv:
+        match = re.match(r"--config\.([\w.\[\]]+)", argument)
+        if match and match[1] not in fields:
+            near = _near(match[1], fields)
+            if near != ".":
+                return UserError(f"There is no config field {match[1]!r}{near}")
+    return UserError(f"{str(error)[:300]}.")
+
+
+def _fields(cls: type, prefix: str = "") -> list[str]:
+    names = []
+    for field in dataclasses.fields(cls):
+        names.append(prefix + field.name)
+        if dataclasses.is_dataclass(field.type):
+            names += _fields(field.type, f"{prefix}{field.name}.")
+    return names
+
+
+def _near(name: str, names: list[str]) -> str:
+    near = difflib.get_close_matches(
+        name.removeprefix("--"), [n.removeprefix("--") for n in names], 1, 0.5
+    )
+    return f"; did you mean {near[0]!r}?" if near else "."
+
+
+def _fail(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return 2

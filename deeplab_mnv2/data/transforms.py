@@ -1,0 +1,132 @@
+"""Augmentation and padding of one example, in plain numpy and OpenCV.
+
+An example is `image` (H, W, 3) uint8 and `label` (H, W) uint8. Images stay uint8 up to the
+device, where they are normalised.
+"""
+
+import cv2
+import numpy as np
+
+from deeplab_mnv2.config import IGNORE_LABEL, DataConfig
+
+# One thread a call: the pipeline already runs examples side by side.
+cv2.setNumThreads(1)
+
+
+def augment(
+    image: np.ndarray,
+    label: np.ndarray,
+    rng: np.random.Generator,
+    config: DataConfig,
+    mean_pixel: tuple[int, ...],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return a random (crop, crop, 3) image and (crop, crop) label.
+
+    TensorFlow DeepLab's recipe: random scale, pad at the bottom and right with the mean pixel
+    and 255, random crop, flip.
+    """
+    scale = random_scale(rng, config.scale_range, config.scale_step)
+    image, label = scale_pad_crop(image, label, rng, scale, config.crop_size, mean_pixel)
+    if config.flip and rng.random() < 0.5:
+        image, label = image[:, ::-1], label[:, ::-1]
+    if config.photometric:
+        image = distort_colours(image, rng)
+    return np.ascontiguousarray(image), np.ascontiguousarray(label)
+
+
+def random_scale(
+    rng: np.random.Generator, scale_range: tuple[float, float], scale_step: float
+) -> float:
+    """Draw a scale: one of the discrete steps, or log-uniform where the step is 0."""
+    low, high = scale_range
+    if scale_step == 0:
+        return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+    steps = round((high - low) / scale_step)
+    return low + scale_step * int(rng.integers(0, steps, endpoint=True))
+
+
+def scale_pad_crop(
+    image: np.ndarray,
+    label: np.ndarray,
+    rng: np.random.Generator,
+    scale: float,
+    crop_size: int,
+    mean_pixel: tuple[int, ...],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scale, pad and crop in one resampling of only the pixels that the crop shows.
+
+    The image is sampled bilinearly, the label by nearest neighbour on the same grid, corners
+    aligned as TensorFlow's `align_corners=True`.
+    """
+    height, width = label.shape
+    new_height, new_width = max(1, round(height * scale)), max(1, round(width * scale))
+    top = int(rng.integers(0, max(new_height - crop_size, 0), endpoint=True))
+    left = int(rng.integers(0, max(new_width - crop_size, 0), endpoint=True))
+    step_y = (height - 1) / max(new_height - 1, 1)
+    step_x = (width - 1) / max(new_width - 1, 1)
+    # From crop pixel to source pixel.
+    matrix = np.array([[step_x, 0, left * step_x], [0, step_y, top * step_y]])
+    common = {"M": matrix, "dsize": (crop_size, crop_size)}
+    crop = cv2.warpAffine(
+        image,
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+        **common,
+    )
+    crop_label = cv2.warpAffine(
+        label,
+        flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+        **common,
+    )
+    # Replicated edges beyond the scaled image become padding.
+    crop[new_height - top :] = mean_pixel
+    crop[:, new_width - left :] = mean_pixel
+    crop_label[new_height - top :] = IGNORE_LABEL
+    crop_label[:, new_width - left :] = IGNORE_LABEL
+    return crop, crop_label
+
+
+def distort_colours(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return the image with random brightness, contrast, saturation and hue (SSD's ranges)."""
+    contrast, brightness = rng.uniform(0.5, 1.5), rng.uniform(-32, 32)
+    image = cv2.convertScaleAbs(image, alpha=contrast, beta=brightness)
+    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)  # hue 0-179
+    levels = np.arange(256)
+    saturation = np.clip(levels * rng.uniform(0.5, 1.5), 0, 255).astype(np.uint8)
+    hue = ((levels + rng.integers(-9, 9, endpoint=True)) % 180).astype(np.uint8)
+    hsv[..., 0] = hue[hsv[..., 0]]
+    hsv[..., 1] = saturation[hsv[..., 1]]
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+
+
+def pad(
+    image: np.ndarray, label: np.ndarray, side: int, mean_pixel: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pad at the bottom and right to (side, side) with the mean pixel and 255."""
+    height, width = label.shape
+    padded = np.empty((side, side, image.shape[-1]), image.dtype)
+    padded[:] = mean_pixel
+    padded[:height, :width] = image
+    padded_label = np.full((side, side), IGNORE_LABEL, label.dtype)
+    padded_label[:height, :width] = label
+    return padded, padded_label
+
+
+def boundary_band(label: np.ndarray, widths: tuple[int, ...]) -> np.ndarray:
+    """Return (H, W) uint8: index of the narrowest band that a pixel lies in, else len(widths).
+
+    Bands are measured in pixels from the label boundary: unlabelled pixels and pixels whose
+    neighbour has another label (the trimap of DeepLabv3+, arXiv:1802.02611, Section 4.3).
+    """
+    boundary = label == IGNORE_LABEL
+    changes = label[1:] != label[:-1]
+    boundary[1:] |= changes
+    boundary[:-1] |= changes
+    changes = label[:, 1:] != label[:, :-1]
+    boundary[:, 1:] |= changes
+    boundary[:, :-1] |= changes
+    if not boundary.any():
+        return np.full(label.shape, len(widths), np.uint8)
+    distance = cv2.distanceTransform((~boundary).astype(np.uint8), cv2.DIST_L2, 5)
+    return np.digitize(distance, np.asarray(widths) + 0.5).astype(np.uint8)

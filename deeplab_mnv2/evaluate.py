@@ -1,0 +1,124 @@
+"""Score weights, or the newest checkpoint of a run, on a data set.
+
+  python -m deeplab_mnv2.evaluate --config experiments/voc_os16.py:VOC2012 --weights FILE \\
+      --output scores/voc [--split val] [--output_stride 8] [--scales 0.5,0.75,1.0] [--flip]
+
+Leaves eval.json, confusions.npz and report.html in the output folder.
+"""
+
+import copy
+import dataclasses
+from pathlib import Path
+
+from absl import flags
+from flax import nnx
+from rich.progress import Progress
+
+from deeplab_mnv2 import cli, weights
+from deeplab_mnv2.config import CONVENTION, Config, ModelConfig, validate
+from deeplab_mnv2.errors import UserError
+from deeplab_mnv2.evaluation.report import write_report
+from deeplab_mnv2.evaluation.result import Evaluation, Evaluator, write
+from deeplab_mnv2.models.deeplab import DeepLab
+from deeplab_mnv2.training.checkpoint import load_model
+from deeplab_mnv2.training.log import read_metrics
+
+_CONFIG = cli.define_config()
+_WEIGHTS = flags.DEFINE_string("weights", "", "File, folder or hf://owner/name to score.")
+_WORKDIR = flags.DEFINE_string("workdir", "", "Score this run's newest checkpoint instead.")
+_SPLIT = flags.DEFINE_string("split", "", "Split of the config's validation data set.")
+_STRIDE = flags.DEFINE_integer("output_stride", 0, "8, 16 or 32; 0 is the weights' own.")
+_SCALES = flags.DEFINE_list("scales", [], "Input scales to average, such as 0.5,0.75,1.0.")
+_FLIP = flags.DEFINE_bool("flip", False, "Average with the mirror image.")
+_OUTPUT = flags.DEFINE_string("output", "", "Folder for the results; default runs/eval.")
+
+
+def evaluate(model: DeepLab, config: Config) -> Evaluation:
+    """Score a model on `config.data.val` under `config.evaluation`, with progress.
+
+    Raises:
+        UserError: a setting or a file of the data set is at fault.
+    """
+    stride = config.evaluation.output_stride
+    if stride and stride != model.config.output_stride:
+        model = at_output_stride(model, stride)
+    config = dataclasses.replace(config, model=model.config)
+    validate(config)
+    evaluator = Evaluator(model, config.data.val, config.evaluation, threads=config.data.threads)
+    _, params, batch_stats = nnx.split(model, nnx.Param, nnx.BatchStat)
+    with Progress() as progress:
+        task = progress.add_task("evaluating", total=len(evaluator))
+        return evaluator(
+            params,
+            batch_stats,
+            pictures=config.evaluation.pictures,
+            progress=lambda images: progress.advance(task, images),
+        )
+
+
+def at_output_stride(model: DeepLab, output_stride: int) -> DeepLab:
+    """Return a model with the same weights and another output stride, in evaluation mode."""
+    config = dataclasses.replace(model.config, output_stride=output_stride)
+    other = nnx.eval_shape(lambda: DeepLab(config, rngs=nnx.Rngs(0)))
+    nnx.update(other, nnx.state(model, nnx.Param, nnx.BatchStat))
+    other.eval()
+    return other
+
+
+def main() -> None:
+    """Run the command."""
+    config = copy.deepcopy(_CONFIG.value)
+    if bool(_WEIGHTS.value) == bool(_WORKDIR.value):
+        raise UserError("Give either --weights FILE or --workdir RUN, which says what to score.")
+    model = load_model(Path(_WORKDIR.value)) if _WORKDIR.value else weights.load(_WEIGHTS.value)
+    _refuse_other_convention(config.model, model.config)
+    if _SPLIT.value:
+        config.data.val = dataclasses.replace(config.data.val, split=_SPLIT.value)
+    if _STRIDE.value:
+        config.evaluation.output_stride = _STRIDE.value
+    if _SCALES.value:
+        config.evaluation.scales = cli.numbers("scales", _SCALES.value)
+    if _FLIP.value:
+        config.evaluation.flip = True
+    output = Path(_OUTPUT.value or "runs/eval")
+    cli.require_writable(output, "--output")
+    evaluation = evaluate(model, config)
+    write(evaluation, output)
+    write_report(
+        evaluation,
+        output / "report.html",
+        title=Path(_WEIGHTS.value or _WORKDIR.value).name,
+        history=read_metrics(Path(_WORKDIR.value, "metrics.jsonl")) if _WORKDIR.value else None,
+    )
+    _print(evaluation, output)
+
+
+def _refuse_other_convention(asked: ModelConfig, stored: ModelConfig) -> None:
+    """Refuse model settings from the command line that the weights were not trained under."""
+    for field in CONVENTION:
+        if f"model.{field}" in cli.overridden() and getattr(asked, field) != getattr(stored, field):
+            raise UserError(
+                f"The weights were trained with model.{field}={getattr(stored, field)!r}, not "
+                f"{getattr(asked, field)!r}; leave that setting out to score them as they are."
+            )
+
+
+def _print(evaluation: Evaluation, output: Path) -> None:
+    result = evaluation.result
+    stamp = result["protocol"]
+    print(
+        f"protocol {stamp['protocol_hash']}: {stamp['data_set']} {stamp['split']} "
+        f"({stamp['split_digest']}), stride {stamp['output_stride']}, scales {stamp['scales']}, "
+        f"flip {stamp['flip']}, padded to {stamp['pad_sizes']}, void excluded; "
+        f"{result['compilations']} compilation(s)"
+    )
+    low, high = result["ci95"] or (float("nan"),) * 2
+    print(
+        f"mIoU {100 * (result['miou'] or 0):.2f} % (95 % interval {100 * low:.2f} to "
+        f"{100 * high:.2f}), pixel accuracy {100 * (result['pixel_accuracy'] or 0):.2f} % on "
+        f"{result['images']} images; see {output / 'report.html'}"
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,197 @@
+"""A data set scored end to end: `eval.json`, per-image counts and the pictures of the report."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from jax.sharding import NamedSharding
+
+from deeplab_mnv2.config import DataSet, EvaluationConfig
+from deeplab_mnv2.data.pipeline import evaluation_batches
+from deeplab_mnv2.evaluation.bootstrap import miou_interval
+from deeplab_mnv2.evaluation.metrics import miou, scores
+from deeplab_mnv2.evaluation.protocol import protocol
+from deeplab_mnv2.evaluation.scoring import Counts, count, make_scorer, weights_digest
+from deeplab_mnv2.models.deeplab import DeepLab
+
+
+@dataclasses.dataclass
+class Picture:
+    """One scored example: `image` (H, W, 3), `label` and `prediction` (H, W), all uint8."""
+
+    name: str
+    image: np.ndarray
+    label: np.ndarray
+    prediction: np.ndarray
+    miou: float
+
+
+@dataclasses.dataclass
+class Evaluation:
+    """What an evaluation found; `result` is the content of `eval.json`."""
+
+    result: dict[str, Any]
+    counts: Counts
+    pictures: list[Picture]
+
+
+class Evaluator:
+    """Scores parameters of a model on a data set; compiled once, whatever the number of calls.
+
+    Raises:
+        UserError: the data set cannot be opened or read.
+    """
+
+    def __init__(
+        self,
+        model: DeepLab,
+        dataset: DataSet,
+        config: EvaluationConfig,
+        *,
+        threads: int,
+        batch_sharding: NamedSharding | None = None,
+    ):
+        self._dataset = dataset
+        self._source = dataset.open()
+        self._config = config
+        self._threads = threads
+        self._sharding = batch_sharding
+        self._model_config = model.config
+        graphdef, _, _ = nnx.split(model, nnx.Param, nnx.BatchStat)
+        self._scorer = make_scorer(graphdef, config, model.config.num_classes, batch_sharding)
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __call__(
+        self,
+        params: nnx.State,
+        batch_stats: nnx.State,
+        *,
+        pictures: int = 0,
+        progress: Callable[[int], None] | None = None,
+    ) -> Evaluation:
+        """Return the scores and `pictures` examples; `progress` gets the images done at a time."""
+
+        def seen(batch: dict[str, Any], _: Any) -> None:
+            if progress is not None:
+                progress(len(batch["index"]))
+
+        counts = self._count(params, batch_stats, self._source, seen)
+        result = self._result(counts, params, batch_stats)
+        chosen = _spread(counts, pictures)
+        return Evaluation(result, counts, self._pictures(params, batch_stats, counts, chosen))
+
+    def _count(self, params: Any, batch_stats: Any, source: Any, seen: Any) -> Counts:
+        devices = 1 if self._sharding is None else self._sharding.mesh.size
+        batch_size = -(-self._config.batch_size // devices) * devices
+        place = (
+            jax.numpy.asarray
+            if self._sharding is None
+            else lambda x: jax.make_array_from_process_local_data(self._sharding, x)
+        )
+        batches = evaluation_batches(
+            source,
+            self._config,
+            self._model_config,
+            threads=self._threads,
+            batch_size=batch_size,
+        )
+        return count(
+            self._scorer,
+            params,
+            batch_stats,
+            batches,
+            num_classes=self._model_config.num_classes,
+            place=place,
+            seen=seen,
+        )
+
+    def _result(self, counts: Counts, params: Any, batch_stats: Any) -> dict[str, Any]:
+        names = self._dataset.class_names
+        total = counts.confusions.sum(axis=0)
+        interval = miou_interval(counts.confusions, samples=self._config.bootstrap_samples)
+        return {
+            **scores(total, names),
+            "ci95": None if interval is None else list(interval),
+            "images": len(counts.names),
+            "boundary_miou": {
+                str(width): scores(matrix, names)["miou"]
+                for width, matrix in zip(self._config.boundary_widths, counts.bands, strict=True)
+            },
+            "compilations": counts.compilations,
+            "confusion": total.tolist(),
+            "protocol": protocol(
+                self._dataset,
+                self._config,
+                self._model_config,
+                images=len(counts.names),
+                weights_digest=weights_digest(params, batch_stats),
+            ),
+        }
+
+    def _pictures(
+        self, params: Any, batch_stats: Any, counts: Counts, chosen: list[int]
+    ) -> list[Picture]:
+        pictures: list[Picture] = []
+        values = miou(counts.confusions)
+
+        def seen(batch: dict[str, Any], prediction: Any) -> None:
+            for row, index in enumerate(batch["index"]):
+                height, width = batch["size"][row]
+                pictures.append(
+                    Picture(
+                        batch["name"][row],
+                        batch["image"][row, :height, :width],
+                        batch["label"][row, :height, :width],
+                        np.asarray(prediction)[row, :height, :width],
+                        float(values[chosen[index]]),
+                    )
+                )
+
+        if chosen:
+            self._count(params, batch_stats, _Chosen(self._source, chosen), seen)
+        return sorted(pictures, key=lambda picture: picture.miou)
+
+
+def write(evaluation: Evaluation, folder: Path) -> None:
+    """Write `eval.json`, and `confusions.npz` with `names` and per-image `confusions`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "confusions.npz.tmp").open("wb") as file:
+        np.savez_compressed(
+            file, names=evaluation.counts.names, confusions=evaluation.counts.confusions
+        )
+    os.replace(folder / "confusions.npz.tmp", folder / "confusions.npz")
+    temporary = folder / "eval.json.tmp"
+    temporary.write_text(json.dumps(evaluation.result, indent=1) + "\n")
+    os.replace(temporary, folder / "eval.json")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Chosen:
+    source: Any
+    indices: list[int]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.source[self.indices[index]]
+
+
+def _spread(counts: Counts, number: int) -> list[int]:
+    """Return indices of the worst, the best and evenly spread images, a third each."""
+    values = miou(counts.confusions)
+    order = [int(i) for i in np.argsort(values, kind="stable") if not np.isnan(values[i])]
+    third = number // 3
+    if len(order) <= number or not third:
+        return order[:number]
+    rest = order[third:-third]
+    between = [rest[i] for i in np.linspace(0, len(rest) - 1, number - 2 * third).astype(int)]
+    return list(dict.fromkeys([*order[:third], *between, *order[-third:]]))

@@ -1,0 +1,91 @@
+"""Atrous spatial pyramid pooling (DeepLabv3, arXiv:1706.05587, Section 3.3)."""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array, lax
+
+from deeplab_mnv2.config import ModelConfig
+from deeplab_mnv2.models.layers import ConvNormAct, resize
+
+
+class SeparableConv(nnx.Module):
+    """Depthwise 3x3, then pointwise, each with norm and ReLU (DeepLabv3+, Section 3.1)."""
+
+    def __init__(
+        self,
+        layer: Callable[..., ConvNormAct],
+        in_channels: int,
+        out_channels: int,
+        *,
+        dilation: int = 1,
+    ):
+        self.depthwise = layer(in_channels, in_channels, 3, dilation=dilation, depthwise=True)
+        self.pointwise = layer(in_channels, out_channels)
+
+    def __call__(self, x: Array) -> Array:
+        return self.pointwise(self.depthwise(x))
+
+
+class ASPP(nnx.Module):
+    """Image pooling, a 1x1 branch and one 3x3 branch a rate, concatenated and projected.
+
+    Without rates this is the mobile head of TensorFlow DeepLab: pooling and the 1x1 branch.
+    """
+
+    def __init__(self, config: ModelConfig, in_channels: int, *, rngs: nnx.Rngs):
+        layer = head_layer(config, rngs)
+        channels = config.head_channels
+        self.image_pool = layer(in_channels, channels)
+        branches: list[nnx.Module] = [layer(in_channels, channels)]
+        for rate in config.atrous_rates:
+            # Rates are given for output stride 16; a finer grid needs proportionally more.
+            dilation = max(1, rate * 16 // config.output_stride)
+            if config.separable_aspp:
+                branches.append(SeparableConv(layer, in_channels, channels, dilation=dilation))
+            else:
+                branches.append(layer(in_channels, channels, 3, dilation=dilation))
+        self.branches = nnx.List(branches)
+        self.project = layer(channels * (1 + len(branches)), channels)
+        self.align_corners = config.align_corners
+        self.pool_window = (
+            (config.image_pool_crop - 1) // config.output_stride + 1
+            if config.image_pool_crop
+            else None
+        )
+
+    def __call__(self, x: Array) -> Array:
+        """Map features (B, h, w, in_channels) to (B, h, w, head_channels)."""
+        size = x.shape[1:3]
+        pooled = self.image_pool(self._pool(x))  # (B, 1, 1, C), or (B, h', w', C) with a window
+        if pooled.shape[1:3] == (1, 1):
+            pooled = jnp.broadcast_to(pooled, (x.shape[0], *size, pooled.shape[-1]))
+        else:
+            pooled = resize(pooled, size, align_corners=self.align_corners)
+        x = jnp.concatenate([pooled, *(branch(x) for branch in self.branches)], axis=-1)
+        return self.project(x)
+
+    def _pool(self, x: Array) -> Array:
+        if self.pool_window is None:
+            # Summed in float32: a bfloat16 sum of a thousand pixels keeps two digits.
+            return jnp.mean(x, axis=(1, 2), keepdims=True, dtype=jnp.float32).astype(x.dtype)
+        window = (1, min(self.pool_window, x.shape[1]), min(self.pool_window, x.shape[2]), 1)
+        total = lax.reduce_window(
+            x.astype(jnp.float32), 0.0, lax.add, window, (1, 1, 1, 1), "VALID"
+        )
+        return (total / (window[1] * window[2])).astype(x.dtype)
+
+
+def head_layer(config: ModelConfig, rngs: nnx.Rngs) -> Callable[..., ConvNormAct]:
+    """Return `ConvNormAct` with the head's norm, padding and ReLU filled in."""
+    return partial(
+        ConvNormAct,
+        activation=nnx.relu,
+        padding=config.padding,
+        epsilon=config.head_epsilon,
+        momentum=config.head_momentum,
+        dtype=jnp.dtype(config.dtype),
+        rngs=rngs,
+    )

@@ -1,0 +1,40 @@
+"""The decoder of DeepLabv3+ (Chen et al. 2018, arXiv:1802.02611, Figure 2)."""
+
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from deeplab_mnv2.config import ModelConfig
+from deeplab_mnv2.models.aspp import SeparableConv, head_layer
+from deeplab_mnv2.models.layers import resize
+
+# Table 1 of the paper: 48 channels of low-level features are enough.
+LOW_LEVEL_PROJECTION = 48
+
+
+class Decoder(nnx.Module):
+    """Low-level features at stride 4 joined to the ASPP output, refined by two 3x3 layers.
+
+    The low-level map is the expanded one (144 channels at width 1), as in TensorFlow DeepLab.
+    """
+
+    def __init__(self, config: ModelConfig, low_level_channels: int, *, rngs: nnx.Rngs):
+        layer = head_layer(config, rngs)
+        channels = config.head_channels
+        self.low_level = layer(low_level_channels, LOW_LEVEL_PROJECTION)
+        self.refine = nnx.List(
+            [
+                SeparableConv(layer, channels + LOW_LEVEL_PROJECTION, channels),
+                SeparableConv(layer, channels, channels),
+            ]
+        )
+        self.align_corners = config.align_corners
+
+    def __call__(self, x: Array, low_level: Array) -> Array:
+        """Map (B, H/os, W/os, C) and (B, H/4, W/4, L) to (B, H/4, W/4, C)."""
+        low_level = self.low_level(low_level)  # (B, H/4, W/4, 48)
+        x = resize(x, low_level.shape[1:3], align_corners=self.align_corners)
+        x = jnp.concatenate([x, low_level], axis=-1)
+        for layer in self.refine:
+            x = layer(x)
+        return x

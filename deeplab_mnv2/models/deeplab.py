@@ -1,0 +1,66 @@
+"""DeepLab on MobileNetV2: backbone, ASPP, decoder and logits wired together."""
+
+import copy
+
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from deeplab_mnv2.config import ModelConfig, validate_model
+from deeplab_mnv2.models.aspp import ASPP
+from deeplab_mnv2.models.decoder import Decoder
+from deeplab_mnv2.models.layers import Conv, name_layers, resize
+from deeplab_mnv2.models.mobilenet_v2 import MobileNetV2
+
+
+class DeepLab(nnx.Module):
+    """DeepLabv3 (arXiv:1706.05587) on MobileNetV2; with `config.decoder`, DeepLabv3+.
+
+    Built in training mode; `model.eval()` switches norm to stored statistics and dropout off.
+
+    Raises:
+        UserError: a setting of `config` is out of range.
+    """
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        validate_model(config)
+        # A copy: changing the caller's config later must not change what this model says it is.
+        self.config = copy.deepcopy(config)
+        self.backbone = MobileNetV2(config, rngs=rngs)
+        self.aspp = ASPP(config, self.backbone.out_channels, rngs=rngs)
+        self.decoder = (
+            Decoder(config, self.backbone.low_level_channels, rngs=rngs) if config.decoder else None
+        )
+        # No key inside: training passes `rngs`, so that a checkpoint holds no random state.
+        self.dropout = nnx.Dropout(config.dropout)
+        self.classifier = Conv(
+            config.head_channels,
+            config.num_classes,
+            use_bias=True,
+            kernel_init=nnx.initializers.truncated_normal(0.01),
+            dtype=jnp.dtype(config.dtype),
+            rngs=rngs,
+        )
+        name_layers(self)
+
+    def __call__(self, image: Array, *, rngs: nnx.Rngs | None = None) -> Array:
+        """Return float32 logits (B, H, W, classes) of normalised images (B, H, W, channels)."""
+        logits = self.head_logits(image, rngs=rngs).astype(jnp.float32)
+        return resize(logits, image.shape[1:3], align_corners=self.config.align_corners)
+
+    def head_logits(self, image: Array, *, rngs: nnx.Rngs | None = None) -> Array:
+        """Return the logits before upsampling: (B, H/os, W/os, classes), stride 4 with decoder.
+
+        `rngs` is needed in training mode only, for dropout.
+        """
+        points = self.backbone.endpoints(image)
+        x = self.aspp(points["features"])  # (B, H/os, W/os, 256)
+        if self.decoder is not None:
+            x = self.decoder(x, points["low_level"])  # (B, H/4, W/4, 256)
+        return self.classifier(self.dropout(x, rngs=rngs))
+
+    def normalize(self, image: Array) -> Array:
+        """Map grey levels 0-255 (B, H, W, channels) to the range the weights expect."""
+        mean = jnp.asarray(self.config.image_mean, jnp.float32)
+        std = jnp.asarray(self.config.image_std, jnp.float32)
+        return (image.astype(jnp.float32) - mean) / std

@@ -1,0 +1,150 @@
+"""Convolution, convolution with norm and activation, and bilinear resizing."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array, lax
+
+from deeplab_mnv2.models.depthwise import depthwise_conv
+
+# Fan-in, not fan-out: for a depthwise kernel (k, k, 1, C) fan-out counts C channels and the
+# features of a fresh network would vanish.
+he_normal = nnx.initializers.he_normal()
+
+
+class Conv(nnx.Module):
+    """Convolution with TensorFlow's or PyTorch's padding; kernel (k, k, I, O), depthwise I = 1.
+
+    `path` is the layer's place in the network, set by `name_layers`; it names the layer in
+    profiles and in `describe`'s table.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 1,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+        depthwise: bool = False,
+        use_bias: bool = False,
+        padding: str = "same",
+        kernel_init: Callable[..., Array] = he_normal,
+        dtype: Any = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        if depthwise and in_channels != out_channels:
+            raise ValueError("a depthwise convolution keeps the number of channels")
+        shape = (kernel_size, kernel_size, 1 if depthwise else in_channels, out_channels)
+        self.kernel = nnx.Param(kernel_init(rngs.params(), shape, jnp.float32))
+        self.bias = nnx.Param(jnp.zeros(out_channels, jnp.float32)) if use_bias else None
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.dilation = dilation
+        self.depthwise = depthwise
+        self.padding = padding
+        self.dtype = dtype
+        self.path = ""
+
+    def __call__(self, x: Array) -> Array:
+        """Convolve (B, H, W, I) into (B, H/stride, W/stride, O)."""
+        with jax.named_scope(self.path or "conv"):
+            x = x.astype(self.dtype)
+            kernel = self.kernel[...].astype(self.dtype)
+            if self.depthwise:
+                y = depthwise_conv(
+                    x, kernel, stride=self.stride, dilation=self.dilation, padding=self.padding
+                )
+            elif self.kernel_size == 1 and self.stride == 1:
+                # A matrix product: XLA's CPU backend runs it several times faster than a 1x1
+                # convolution, forward and backward.
+                y = x @ kernel[0, 0]
+            else:
+                pad = self.dilation * (self.kernel_size - 1) // 2
+                y = lax.conv_general_dilated(
+                    x,
+                    kernel,
+                    window_strides=(self.stride, self.stride),
+                    padding="SAME" if self.padding == "same" else [(pad, pad), (pad, pad)],
+                    rhs_dilation=(self.dilation, self.dilation),
+                    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+                )
+            return y if self.bias is None else y + self.bias[...].astype(self.dtype)
+
+
+class ConvNormAct(nnx.Module):
+    """Convolution, batch norm and, where given, an activation."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 1,
+        *,
+        activation: Callable[[Array], Array] | None,
+        epsilon: float,
+        momentum: float,
+        stride: int = 1,
+        dilation: int = 1,
+        depthwise: bool = False,
+        padding: str = "same",
+        dtype: Any = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        self.conv = Conv(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride=stride,
+            dilation=dilation,
+            depthwise=depthwise,
+            padding=padding,
+            dtype=dtype,
+            rngs=rngs,
+        )
+        # Flax's momentum is the decay of the running statistics, as TensorFlow's.
+        self.norm = nnx.BatchNorm(
+            out_channels, momentum=momentum, epsilon=epsilon, dtype=dtype, rngs=rngs
+        )
+        self.activation = activation
+
+    def __call__(self, x: Array) -> Array:
+        x = self.norm(self.conv(x))
+        return x if self.activation is None else self.activation(x)
+
+
+def name_layers(model: nnx.Module) -> None:
+    """Give each convolution of `model` its path, such as `backbone.stages.1.0.expand`."""
+    for path, module in nnx.iter_modules(model):
+        if isinstance(module, Conv):
+            module.path = ".".join(str(part) for part in path).removesuffix(".conv")
+
+
+def resize(x: Array, size: tuple[int, int], *, align_corners: bool) -> Array:
+    """Resize (B, H, W, C) to (B, *size, C) bilinearly, without antialiasing.
+
+    With `align_corners` the corner pixels of input and output coincide (TensorFlow DeepLab);
+    without, pixel centres lie at half integers (PyTorch's default). Two small matrix products:
+    gathers, and their scatter in the backward pass, are slower on every device.
+    """
+    rows = _interpolation(x.shape[1], size[0], align_corners, x.dtype)  # (H', H)
+    columns = _interpolation(x.shape[2], size[1], align_corners, x.dtype)  # (W', W)
+    # Columns first, on the small tensor; then rows are one product with W' * C columns.
+    x = jnp.einsum("pw,bhwc->bhpc", columns, x)
+    return jnp.einsum("oh,bhpc->bopc", rows, x)
+
+
+def _interpolation(length: int, new_length: int, align_corners: bool, dtype: Any) -> Array:
+    """Return the (new_length, length) matrix of linear interpolation weights."""
+    new = lax.iota(jnp.float32, new_length)
+    if align_corners:
+        # A single output pixel takes the first input pixel, as TensorFlow does.
+        at = new * (length - 1) / jnp.maximum(new_length - 1, 1)
+    else:
+        at = jnp.clip((new + 0.5) * length / new_length - 0.5, 0, length - 1)
+    distance = jnp.abs(at[:, None] - lax.iota(jnp.float32, length)[None, :])
+    return jnp.maximum(0, 1 - distance).astype(dtype)

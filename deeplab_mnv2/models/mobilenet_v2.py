@@ -1,0 +1,200 @@
+"""MobileNetV2 (Sandler et al. 2018, arXiv:1801.04381) as feature extractor and classifier."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from deeplab_mnv2.config import ModelConfig
+from deeplab_mnv2.models.layers import Conv, ConvNormAct, name_layers
+
+# Table 2 of the paper: expansion t, channels c, blocks n, stride s.
+STAGES = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
+STEM_CHANNELS = 32
+CLASSIFIER_CHANNELS = 1280
+# The stage whose last block ends at stride 4.
+LOW_LEVEL_STAGE = 1
+
+
+def make_divisible(channels: float, divisor: int) -> int:
+    """Round to a multiple of `divisor`, never below it nor more than 10 % down."""
+    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * channels else rounded
+
+
+class InvertedResidual(nnx.Module):
+    """Expand 1x1, depthwise 3x3, project 1x1, with a shortcut around (Figure 3b)."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        in_channels: int,
+        out_channels: int,
+        *,
+        expansion: int,
+        stride: int,
+        dilation: int,
+        rngs: nnx.Rngs,
+    ):
+        layer = partial(
+            ConvNormAct,
+            padding=config.padding,
+            epsilon=config.backbone_epsilon,
+            momentum=config.backbone_momentum,
+            dtype=jnp.dtype(config.dtype),
+            rngs=rngs,
+        )
+        # The expanded width is rounded to 8 whatever `divisible_by` says, as in TF-slim.
+        hidden = make_divisible(in_channels * expansion, 8) if expansion > 1 else in_channels
+        self.expand = layer(in_channels, hidden, activation=nnx.relu6) if expansion > 1 else None
+        self.depthwise = layer(
+            hidden,
+            hidden,
+            3,
+            stride=stride,
+            dilation=dilation,
+            depthwise=True,
+            activation=nnx.relu6,
+        )
+        self.project = layer(
+            hidden, out_channels, activation=None if config.linear_bottleneck else nnx.relu6
+        )
+        has_shortcut = stride == 1 and in_channels == out_channels
+        self.shortcut = config.shortcut if has_shortcut else "none"
+
+    def __call__(self, x: Array) -> tuple[Array, Array]:
+        """Return the block's output and the depthwise output before projection."""
+        expanded = x if self.expand is None else self.expand(x)  # (B, H, W, t * C)
+        filtered = self.depthwise(expanded)  # (B, H/s, W/s, t * C)
+        if self.shortcut == "expansion":
+            filtered = filtered + expanded
+        projected = self.project(filtered)  # (B, H/s, W/s, C')
+        if self.shortcut == "bottleneck":
+            projected = projected + x
+        return projected, filtered
+
+
+class MobileNetV2(nnx.Module):
+    """The paper's network without its classifier, dilated to keep an output stride."""
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        def scale(channels: int) -> int:
+            return make_divisible(channels * config.width_multiplier, config.divisible_by)
+
+        channels = scale(STEM_CHANNELS)
+        self.stem = ConvNormAct(
+            config.in_channels,
+            channels,
+            3,
+            stride=2,
+            activation=nnx.relu6,
+            padding=config.padding,
+            epsilon=config.backbone_epsilon,
+            momentum=config.backbone_momentum,
+            dtype=jnp.dtype(config.dtype),
+            rngs=rngs,
+        )
+        stages = []
+        current_stride, dilation = 2, 1
+        for expansion, stage_channels, repeats, stage_stride in STAGES:
+            blocks = []
+            for index in range(repeats):
+                stride = stage_stride if index == 0 else 1
+                keeps_resolution = stride > 1 and current_stride >= config.output_stride
+                block = InvertedResidual(
+                    config,
+                    channels,
+                    scale(stage_channels),
+                    expansion=expansion,
+                    stride=1 if keeps_resolution else stride,
+                    dilation=dilation,
+                    rngs=rngs,
+                )
+                # The block that loses its stride still reads the finer grid it was trained
+                # for, so it keeps the old dilation; only the blocks after it are dilated.
+                if keeps_resolution:
+                    dilation *= stride
+                else:
+                    current_stride *= stride
+                channels = scale(stage_channels)
+                blocks.append(block)
+            stages.append(nnx.List(blocks))
+        self.stages = nnx.List(stages)
+        self.out_channels = channels
+        self.low_level_channels = self.stages[LOW_LEVEL_STAGE][-1].depthwise.conv.kernel.shape[-1]
+        self.remat = config.remat
+
+    def __call__(self, image: Array) -> Array:
+        """Return the features of (B, H, W, in_channels): (B, H/os, W/os, 320 * width)."""
+        return self.endpoints(image)["features"]
+
+    def endpoints(self, image: Array) -> dict[str, Array]:
+        """Return the named activations of an image (B, H, W, in_channels).
+
+        `stem`, `stage1` ... `stage7` are the outputs of the rows of Table 2, `features` is
+        the last one, and `low_level` the expanded map at stride 4 that the decoder reads.
+        """
+        x = self.stem(image)  # (B, H/2, W/2, 32)
+        points = {"stem": x}
+        for number, stage in enumerate(self.stages, start=1):
+            for block in stage:
+                x, filtered = nnx.remat(_apply)(block, x) if self.remat else block(x)
+            points[f"stage{number}"] = x
+            if number == LOW_LEVEL_STAGE + 1:
+                points["low_level"] = filtered  # (B, H/4, W/4, 144)
+        points["features"] = x
+        return points
+
+
+def _apply(block: InvertedResidual, x: Array) -> tuple[Array, Array]:
+    return block(x)
+
+
+class Classifier(nnx.Module):
+    """ImageNet classifier: MobileNetV2, 1x1 to 1280 channels, average pooling, dropout, logits.
+
+    `config.num_classes` is 1000 or 1001; `config.output_stride` is 32 as published.
+    """
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        self.config = config
+        self.backbone = MobileNetV2(config, rngs=rngs)
+        # Narrow networks keep 1280 channels (Section 6.1 of the paper).
+        channels = make_divisible(CLASSIFIER_CHANNELS * max(1.0, config.width_multiplier), 8)
+        self.head = ConvNormAct(
+            self.backbone.out_channels,
+            channels,
+            activation=nnx.relu6,
+            padding=config.padding,
+            epsilon=config.backbone_epsilon,
+            momentum=config.backbone_momentum,
+            dtype=jnp.dtype(config.dtype),
+            rngs=rngs,
+        )
+        self.dropout = nnx.Dropout(config.dropout)
+        self.classifier = Conv(
+            channels,
+            config.num_classes,
+            use_bias=True,
+            kernel_init=nnx.initializers.truncated_normal(0.01),
+            dtype=jnp.dtype(config.dtype),
+            rngs=rngs,
+        )
+        name_layers(self)
+
+    def __call__(self, image: Array, *, rngs: nnx.Rngs | None = None) -> Array:
+        """Return logits (B, num_classes) of normalised images (B, H, W, in_channels)."""
+        x = self.head(self.backbone(image))  # (B, H/32, W/32, 1280)
+        x = jnp.mean(x, axis=(1, 2), keepdims=True)  # (B, 1, 1, 1280)
+        x = self.classifier(self.dropout(x, rngs=rngs))
+        return jax.lax.squeeze(x, (1, 2)).astype(jnp.float32)

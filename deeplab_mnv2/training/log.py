@@ -1,0 +1,92 @@
+"""Progress on the terminal, `metrics.jsonl` and TensorBoard events."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from tensorboardX import SummaryWriter
+
+
+class Log:
+    """Writes each record to all three; a context manager.
+
+    `metrics.jsonl` has one JSON object a line with `step`. A resumed run drops the lines after
+    the step it goes on from, so that each step stands there once.
+    """
+
+    def __init__(self, workdir: Path, *, first_step: int, total_steps: int, active: bool = True):
+        self._active = active
+        self._console = Console(quiet=not active)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not active,
+        )
+        self._task = self._progress.add_task("training", total=total_steps, completed=first_step)
+        if active:
+            path = workdir / "metrics.jsonl"
+            _truncate(path, first_step)
+            self._file = path.open("a")
+            self._events = SummaryWriter(str(workdir / "events"), purge_step=first_step + 1)
+
+    def __enter__(self) -> "Log":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+        if self._active:
+            self._file.close()
+            self._events.close()
+
+    def record(self, step: int, values: dict[str, Any]) -> None:
+        """Write scalar values of a step to the file and the events."""
+        if self._active:
+            print(json.dumps({"step": step, **values}), file=self._file, flush=True)
+            for name, value in values.items():
+                if isinstance(value, int | float):
+                    self._events.add_scalar(name, value, step)
+
+    def advance(self, step: int, description: str = "") -> None:
+        """Move the progress bar, with a text where one is given."""
+        if description:
+            self._progress.update(self._task, completed=step, description=description)
+        else:
+            self._progress.update(self._task, completed=step)
+
+    def say(self, text: str) -> None:
+        """Print a line above the progress bar."""
+        self._console.print(text, highlight=False, soft_wrap=True)
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Return the records of a `metrics.jsonl`, without a last line that a kill cut short."""
+    if not path.exists():
+        return []
+    records = []
+    for line in path.read_text().splitlines(keepends=True):
+        if line.endswith("\n"):
+            records.append(json.loads(line))
+    return records
+
+
+def _truncate(path: Path, last_step: int) -> None:
+    kept = [record for record in read_metrics(path) if record["step"] <= last_step]
+    if path.exists():
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))
+        temporary.replace(path)

@@ -1,0 +1,79 @@
+"""The mesh, and where batches and parameters lie on it."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax import Array
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from deeplab_mnv2.config import TrainConfig
+from deeplab_mnv2.errors import UserError
+
+# Parameters smaller than this gain nothing from being split.
+_SMALLEST_SPLIT = 4096
+
+
+def make_mesh(config: TrainConfig) -> Mesh:
+    """Return the mesh of all devices with axes `data`, `fsdp` and `space`.
+
+    Auto axes: the compiler places the halo exchange of `space` and the gathers of `fsdp`.
+
+    Raises:
+        UserError: the devices do not divide, or the batch does not divide over them.
+    """
+    devices = jax.device_count()
+    split = config.fsdp * config.space
+    if devices % split:
+        raise UserError(
+            f"train.fsdp={config.fsdp} times train.space={config.space} does not divide the "
+            f"{devices} devices; choose factors of {devices}."
+        )
+    rows = devices // config.space
+    if config.batch_size % (rows * config.accumulate):
+        raise UserError(
+            f"train.batch_size={config.batch_size} does not divide over {rows} devices and "
+            f"train.accumulate={config.accumulate}; make it a multiple of "
+            f"{rows * config.accumulate}."
+        )
+    return jax.make_mesh(
+        (devices // split, config.fsdp, config.space),
+        ("data", "fsdp", "space"),
+        axis_types=(AxisType.Auto,) * 3,
+    )
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Return the sharding of (B, H, ...) arrays: examples over data and fsdp, rows over space."""
+    return NamedSharding(mesh, P(("data", "fsdp"), "space" if mesh.shape["space"] > 1 else None))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Return the sharding of values that every device holds whole."""
+    return NamedSharding(mesh, P())
+
+
+def state_sharding(state: Any, mesh: Mesh) -> Any:
+    """Return a sharding for each leaf of a (possibly abstract) state.
+
+    Replicated, unless the mesh has an `fsdp` axis: then the largest dimension that divides is
+    split along it.
+    """
+    parts = mesh.shape["fsdp"]
+
+    def place(leaf: Any) -> NamedSharding:
+        if parts > 1 and leaf.size >= _SMALLEST_SPLIT:
+            for axis in np.argsort(leaf.shape)[::-1]:
+                if leaf.shape[axis] % parts == 0:
+                    spec = [None] * leaf.ndim
+                    spec[axis] = "fsdp"
+                    return NamedSharding(mesh, P(*spec))
+        return NamedSharding(mesh, P())
+
+    return jax.tree.map(place, state)
+
+
+def to_devices(array: np.ndarray, sharding: NamedSharding) -> Array:
+    """Return the global array of which every process holds its own examples."""
+    return jax.make_array_from_process_local_data(sharding, array)
