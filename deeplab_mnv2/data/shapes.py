@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from deeplab_mnv2.config import IGNORE_LABEL
+from deeplab_mnv2.errors import UserError
 
 SHAPES = ("disc", "square", "triangle", "star", "cross")
 TEXTURES = ("plain", "striped", "checked", "dotted")
@@ -39,6 +40,13 @@ class Shapes:
         return ("background", *(f"{texture} {shape}" for shape in SHAPES for texture in TEXTURES))
 
     def open(self) -> "ShapesSource":
+        """Return the scenes of the split.
+
+        Raises:
+            UserError: there is no such split.
+        """
+        if self.split not in _STREAMS:
+            raise UserError(f"Shapes has the splits train and val, not {self.split!r}.")
         length = self.length or _DEFAULT_LENGTH[self.split]
         return ShapesSource((self.seed, _STREAMS[self.split]), length, self.size)
 

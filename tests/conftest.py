@@ -1,0 +1,66 @@
+"""Eight fake devices, quick compilation, strict types; tiny configurations for the tests."""
+
+from pathlib import Path
+
+import jax
+import pytest
+from absl import flags
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_disable_most_optimizations", True)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+# Grain's worker processes read absl flags.
+flags.FLAGS.mark_as_parsed()
+
+from deeplab_mnv2.config import (  # noqa: E402 - jax must be configured first
+    AdamW,
+    Config,
+    DataConfig,
+    EvaluationConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TrainConfig,
+)
+from deeplab_mnv2.data.shapes import Shapes  # noqa: E402
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The folder with real images and published weights, where it is at hand."""
+    if not SHARED.is_dir():
+        pytest.skip(f"real data and weights are not at hand ({SHARED} does not exist)")
+    return SHARED
+
+
+def tiny_config() -> Config:
+    """Return a run of a few steps on a few drawn scenes, with the smallest real network."""
+    return Config(
+        data=DataConfig(
+            train=Shapes(split="train", length=32, size=49),
+            val=Shapes(split="val", length=10, size=49),
+            crop_size=49,
+            threads=1,
+        ),
+        model=ModelConfig(width_multiplier=0.35, head_channels=32),
+        optimizer=OptimizerConfig(rule=AdamW(), learning_rate=1e-3),
+        train=TrainConfig(
+            total_steps=4, batch_size=8, log_every=1, eval_every=4, checkpoint_every=2
+        ),
+        evaluation=EvaluationConfig(
+            batch_size=8, pad_sizes=(49,), bootstrap_samples=50, pictures=3
+        ),
+    )
+
+
+@pytest.fixture
+def config() -> Config:
+    """A fresh tiny run, free to change."""
+    return tiny_config()
+
+
+@pytest.fixture(scope="module")
+def module_config() -> Config:
+    """A tiny run shared by a module; copy it to change it."""
+    return tiny_config()

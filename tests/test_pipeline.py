@@ -1,0 +1,120 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from deeplab_mnv2.config import IGNORE_LABEL, DataConfig, EvaluationConfig, ModelConfig
+from deeplab_mnv2.data.pipeline import bucket_side, evaluation_batches, mean_pixel, training_batches
+from deeplab_mnv2.data.shapes import Shapes
+from deeplab_mnv2.errors import UserError
+
+MODEL = ModelConfig()
+
+
+@pytest.fixture
+def config() -> DataConfig:
+    return DataConfig(
+        train=Shapes(length=10, size=49), val=Shapes(split="val", length=7, size=49), crop_size=33
+    )
+
+
+def take(config, number, **settings):
+    batches = training_batches(
+        config.train.open(), config, MODEL, **{"batch_size": 4, "seed": 3, **settings}
+    )
+    return [next(batches) for _ in range(number)]
+
+
+def assert_equal(first, second):
+    assert len(first) == len(second)
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one["image"], other["image"])
+        np.testing.assert_array_equal(one["label"], other["label"])
+
+
+def test_batches_have_the_declared_form(config):
+    (batch,) = take(config, 1)
+    assert set(batch) == {"image", "label"}
+    assert batch["image"].shape == (4, 33, 33, 3)
+    assert batch["label"].shape == (4, 33, 33)
+    assert batch["image"].dtype == batch["label"].dtype == np.uint8
+
+
+@pytest.mark.parametrize("change", [{"threads": 1}, {"threads": 7}, {"workers": 2}])
+def test_same_bits_for_any_number_of_readers(config, change):
+    assert_equal(take(config, 6), take(dataclasses.replace(config, **change), 6))
+
+
+def test_starting_at_a_step_equals_having_got_there(config):
+    assert_equal(take(config, 8)[5:], take(config, 3, first_step=5))
+
+
+def test_another_seed_is_another_order(config):
+    first, second = take(config, 1)[0], take(config, 1, seed=4)[0]
+    assert not np.array_equal(first["image"], second["image"])
+
+
+def test_epochs_hold_every_example_once_in_new_orders(config):
+    # Crops as large as the scenes, so that each scene is recognised by its label.
+    config = dataclasses.replace(config, crop_size=49, scale_range=(1.0, 1.0), flip=False)
+    batches = take(config, 4, batch_size=5)
+    marks = [label.tobytes() for batch in batches for label in batch["label"]]
+    assert len(set(marks[:10])) == len(set(marks[10:])) == 10
+    assert set(marks[:10]) == set(marks[10:])
+    assert marks[:10] != marks[10:]
+
+
+def test_processes_share_the_global_batch(config):
+    whole = take(config, 3)
+    parts = [take(config, 3, process_index=i, process_count=2) for i in range(2)]
+    for step in range(3):
+        for process in range(2):
+            np.testing.assert_array_equal(
+                parts[process][step]["image"], whole[step]["image"][process::2]
+            )
+
+
+def test_first_examples_only(config):
+    config = dataclasses.replace(
+        config, train_examples=2, crop_size=49, scale_range=(1.0, 1.0), flip=False
+    )
+    marks = {label.tobytes() for batch in take(config, 5) for label in batch["label"]}
+    assert len(marks) == 2
+
+
+def test_an_empty_split_is_named(config):
+    with pytest.raises(UserError, match=r"data\.train"):
+        training_batches([], config, MODEL, batch_size=2, seed=0)
+
+
+def test_evaluation_covers_every_example_once_in_static_shapes(config):
+    source = config.val.open()
+    settings = EvaluationConfig(pad_sizes=(49, 65))
+    batches = list(evaluation_batches(source, settings, MODEL, threads=2, batch_size=3))
+    assert [batch["image"].shape for batch in batches] == [(3, 49, 49, 3)] * 3
+    assert sorted(i for batch in batches for i in batch["index"]) == list(range(7))
+    assert len(batches[-1]["index"]) == 1
+    assert (batches[-1]["label"][1:] == IGNORE_LABEL).all()
+    for batch in batches:
+        for row, index in enumerate(batch["index"]):
+            example = source[index]
+            height, width = batch["size"][row]
+            assert batch["name"][row] == example["name"]
+            np.testing.assert_array_equal(batch["image"][row, :height, :width], example["image"])
+            np.testing.assert_array_equal(batch["label"][row, :height, :width], example["label"])
+            assert (batch["label"][row, height:] == IGNORE_LABEL).all()
+
+
+def test_buckets_grow_beyond_the_largest():
+    config = EvaluationConfig(pad_sizes=(257, 513))
+    assert bucket_side(200, 257, config, 16) == 257
+    assert bucket_side(258, 100, config, 16) == 513
+    assert bucket_side(513, 513, config, 16) == 513
+    assert bucket_side(514, 10, config, 16) == 1025
+    assert bucket_side(3000, 4000, config, 16) == 4097
+
+
+def test_padding_is_the_conventions_mean():
+    assert mean_pixel(ModelConfig()) == (128, 128, 128)
+    imagenet = ModelConfig(image_mean=(123.675, 116.28, 103.53), image_std=(58, 57, 57))
+    assert mean_pixel(imagenet) == (124, 116, 104)

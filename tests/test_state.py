@@ -1,0 +1,126 @@
+"""The train step: devices, accumulation, averaging, frozen norm."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax.sharding import AxisType
+
+from deeplab_mnv2.config import OptimizerConfig, Sgd
+from deeplab_mnv2.data.pipeline import training_batches
+from deeplab_mnv2.models.deeplab import DeepLab
+from deeplab_mnv2.training.optimizer import make_optimizer
+from deeplab_mnv2.training.sharding import batch_sharding, state_sharding, to_devices
+from deeplab_mnv2.training.state import create_state, make_train_step
+
+AXES = ("data", "fsdp", "space")
+
+
+def mesh_of(data=1, fsdp=1, space=1):
+    devices = np.array(jax.devices()[: data * fsdp * space]).reshape(data, fsdp, space)
+    return jax.sharding.Mesh(devices, AXES, axis_types=(AxisType.Auto,) * 3)
+
+
+def run(config, mesh, steps=3):
+    """Return the losses of a few steps and the final state on the host."""
+    # SGD: Adam divides tiny gradients by themselves, which magnifies rounding.
+    optimizer_config = OptimizerConfig(rule=Sgd(), learning_rate=0.01)
+    model = DeepLab(config.model, rngs=nnx.Rngs(0))
+    optimizer = make_optimizer(optimizer_config, 10, nnx.state(model, nnx.Param))
+    graphdef, state = create_state(model, optimizer, config)
+    state = jax.device_put(state, state_sharding(state, mesh))
+    step = make_train_step(graphdef, optimizer, config, mesh, state)
+    batches = training_batches(
+        config.data.train.open(), config.data, config.model, batch_size=8, seed=0
+    )
+    losses = []
+    for _ in range(steps):
+        batch = {k: to_devices(v, batch_sharding(mesh)) for k, v in next(batches).items()}
+        state, values = step(state, batch)
+        losses.append(float(values["loss"]))
+    return losses, jax.device_get(state)
+
+
+@pytest.fixture(scope="module")
+def single(module_config):
+    return run(module_config, mesh_of())
+
+
+@pytest.mark.parametrize("axes", [{"data": 2}, {"data": 4}, {"data": 8}, {"data": 2, "fsdp": 2}])
+def test_same_loss_on_any_number_of_devices(module_config, single, axes):
+    losses, state = run(module_config, mesh_of(**axes))
+    np.testing.assert_allclose(losses, single[0], rtol=1e-5)
+    means = [np.asarray(leaf) for leaf in jax.tree.leaves(state.batch_stats)]
+    for ours, theirs in zip(means, jax.tree.leaves(single[1].batch_stats), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
+
+
+def test_rows_of_an_image_on_several_devices(module_config, single):
+    losses, _ = run(module_config, mesh_of(data=2, space=2))
+    np.testing.assert_allclose(losses, single[0], rtol=1e-5)
+
+
+def test_fsdp_splits_the_large_parameters(module_config):
+    model = DeepLab(module_config.model, rngs=nnx.Rngs(0))
+    params = nnx.state(model, nnx.Param)
+    shardings = jax.tree.leaves(state_sharding(params, mesh_of(fsdp=4)))
+    split = [s for s in shardings if "fsdp" in s.spec]
+    sizes = [leaf.size for leaf in jax.tree.leaves(params)]
+    covered = sum(n for n, s in zip(sizes, shardings, strict=True) if "fsdp" in s.spec)
+    assert split
+    assert covered > 0.8 * sum(sizes)
+
+
+def test_accumulation_adds_up_to_the_loss_of_the_batch(module_config):
+    # With frozen norm and no dropout the parts are independent, so the sum must be exact.
+    frozen = dataclasses.replace(
+        module_config,
+        model=dataclasses.replace(module_config.model, dropout=0.0),
+        train=dataclasses.replace(module_config.train, freeze_norm=True),
+    )
+    parts = dataclasses.replace(frozen, train=dataclasses.replace(frozen.train, accumulate=4))
+    whole, state = run(frozen, mesh_of())
+    summed, other = run(parts, mesh_of())
+    np.testing.assert_allclose(summed, whole, rtol=1e-5)
+    for ours, theirs in zip(
+        jax.tree.leaves(other.params), jax.tree.leaves(state.params), strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-5)
+
+
+def test_frozen_norm_keeps_its_statistics(module_config, single):
+    frozen = dataclasses.replace(
+        module_config, train=dataclasses.replace(module_config.train, freeze_norm=True)
+    )
+    _, state = run(frozen, mesh_of())
+    fresh = nnx.state(DeepLab(frozen.model, rngs=nnx.Rngs(0)), nnx.BatchStat)
+    for ours, theirs in zip(
+        jax.tree.leaves(state.batch_stats), jax.tree.leaves(fresh), strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+    moved = jax.tree.leaves(single[1].batch_stats)
+    assert any(
+        not np.array_equal(m, f) for m, f in zip(moved, jax.tree.leaves(fresh), strict=True)
+    )
+
+
+def test_the_average_lies_between_start_and_end(module_config):
+    averaged = dataclasses.replace(
+        module_config, train=dataclasses.replace(module_config.train, ema_decay=0.9)
+    )
+    losses, state = run(averaged, mesh_of(), steps=1)
+    start = nnx.state(DeepLab(averaged.model, rngs=nnx.Rngs(0)), nnx.Param)
+    # After one step the decay is 1 / 10: nine tenths of the new parameters.
+    for ema, new, old in zip(
+        jax.tree.leaves(state.ema),
+        jax.tree.leaves(state.params),
+        jax.tree.leaves(start),
+        strict=True,
+    ):
+        np.testing.assert_allclose(ema, 0.9 * new + 0.1 * np.asarray(old), rtol=1e-4, atol=1e-7)
+    assert losses
+    assert state.scored()[0] is state.ema
+    assert jnp.asarray(state.step) == 1
