@@ -26,10 +26,12 @@ _DISTRIBUTED = flags.DEFINE_bool(
 
 def define_config() -> flags.FlagHolder[Config]:
     """Define `--config FILE[:ARG]` and, for each of its fields, `--config.a.b=value`."""
+    # No default here: a default is loaded at once, outside of `run`, where mistakes are told.
     return config_flags.DEFINE_config_file(
         "config",
-        str(QUICKSTART),
-        "Experiment file, with an argument after a colon; fields as --config.train.total_steps=9.",
+        None,
+        "Experiment file, with an argument after a colon; fields as --config.train.total_steps=9. "
+        "Default: experiments/quickstart.py.",
     )
 
 
@@ -105,6 +107,8 @@ def _start(main: Callable[[], None]) -> None:
 
 
 def _parse(argv: list[str]) -> list[str]:
+    if "config" in flags.FLAGS and not any(a.split("=")[0] == "--config" for a in argv):
+        argv = [argv[0], f"--config={QUICKSTART}", *argv[1:]]
     try:
         rest = flags.FLAGS(argv)
     except flags.UnrecognizedFlagError as error:
@@ -122,17 +126,12 @@ def _parse(argv: list[str]) -> list[str]:
 
 
 def _check_loaded() -> None:
-    try:
-        value = flags.FLAGS.config
-        isinstance(value, Config)
-        value.model  # noqa: B018 - a config file that failed to load raises here
-    except UserError:
-        raise
-    except FileNotFoundError as error:
-        raise UserError(
-            f"The experiment file {error.filename} does not exist; see experiments/ for those "
-            "that do."
-        ) from error
+    """Raise what went wrong with the experiment file, which absl leaves until its first use."""
+    path = Path(config_flags.get_config_filename(flags.FLAGS["config"]).split(":")[0])
+    if not path.is_file():
+        raise UserError(f"The experiment file {path} does not exist; see experiments/.")
+    if not isinstance(flags.FLAGS.config, Config):
+        raise UserError(f"get_config() in {path} must return a deeplab_mnv2.config.Config.")
 
 
 def _unknown_field(argv: list[str], error: Exception) -> UserError:

@@ -27,7 +27,7 @@ class Source(Protocol):
 
 
 class DataSet(Protocol):
-    """What an experiment names as data; `open` touches the disk, nothing else does."""
+    """What an experiment names as data: a description; `open` and `digest` touch the disk."""
 
     split: str
 

@@ -1,5 +1,6 @@
 """Eight fake devices, quick compilation, strict types; tiny configurations for the tests."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -22,6 +23,7 @@ from deeplab_mnv2.config import (  # noqa: E402 - jax must be configured first
     TrainConfig,
 )
 from deeplab_mnv2.data.shapes import Shapes  # noqa: E402
+from deeplab_mnv2.models import mobilenet_v2  # noqa: E402
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -64,3 +66,12 @@ def config() -> Config:
 def module_config() -> Config:
     """A tiny run shared by a module; copy it to change it."""
     return tiny_config()
+
+
+@pytest.fixture(scope="module")
+def one_block_a_stage() -> Iterator[None]:
+    """Every stage of the network with a single block, which compiles in half the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        short = tuple((t, c, 1, s) for t, c, _, s in mobilenet_v2.STAGES)
+        patch.setattr(mobilenet_v2, "STAGES", short)
+        yield

@@ -33,4 +33,7 @@ def relative_error(found, wanted) -> float:
     """Return the largest difference relative to the largest value."""
     found, wanted = np.asarray(found), np.asarray(wanted)
     assert found.shape == wanted.shape
-    return float(np.abs(found - wanted).max() / np.abs(wanted).max())
+    error = float(np.abs(found - wanted).max() / np.abs(wanted).max())
+    # For the table of parity figures: pytest -rP shows it.
+    print(f"relative error {error:.1e}")
+    return error

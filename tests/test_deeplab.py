@@ -60,7 +60,9 @@ def test_rates_follow_the_output_stride(output_stride):
     assert rates == [rate * 16 // output_stride for rate in (6, 12, 18)]
 
 
-@pytest.mark.parametrize(("size", "decoder"), [((33, 33), False), ((64, 47), True), ((51, 80), False)])
+@pytest.mark.parametrize(
+    ("size", "decoder"), [((33, 33), False), ((64, 47), True), ((51, 80), False)]
+)
 def test_logits_have_the_size_of_the_image(size, decoder):
     config = dataclasses.replace(TINY, decoder=decoder, atrous_rates=(6,), in_channels=3)
     model = DeepLab(config, rngs=nnx.Rngs(0))

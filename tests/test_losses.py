@@ -48,7 +48,9 @@ def test_parts_add_up_to_the_whole_batch(example):
     logits, label = example
     total = labelled_weight(label, LossConfig()).sum()
     parts = [
-        segmentation_loss(logits[i : i + 1], label[i : i + 1], STEP, LossConfig(), total_weight=total)
+        segmentation_loss(
+            logits[i : i + 1], label[i : i + 1], STEP, LossConfig(), total_weight=total
+        )
         for i in range(2)
     ]
     np.testing.assert_allclose(sum(parts), loss(logits, label), rtol=1e-6)

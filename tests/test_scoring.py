@@ -15,11 +15,12 @@ from deeplab_mnv2.training.sharding import batch_sharding
 from tests.networks import apply, randomize_norms
 from tests.test_state import mesh_of
 
+pytestmark = pytest.mark.usefixtures("one_block_a_stage")
 DATA = Shapes(split="val", length=5, size=49)
 
 
 @pytest.fixture(scope="module")
-def model():
+def model(one_block_a_stage):
     model = DeepLab(ModelConfig(width_multiplier=0.35, head_channels=16), rngs=nnx.Rngs(0))
     randomize_norms(model)
     return model

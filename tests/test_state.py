@@ -16,6 +16,7 @@ from deeplab_mnv2.training.optimizer import make_optimizer
 from deeplab_mnv2.training.sharding import batch_sharding, state_sharding, to_devices
 from deeplab_mnv2.training.state import create_state, make_train_step
 
+pytestmark = pytest.mark.usefixtures("one_block_a_stage")
 AXES = ("data", "fsdp", "space")
 
 
@@ -45,22 +46,19 @@ def run(config, mesh, steps=3):
 
 
 @pytest.fixture(scope="module")
-def single(module_config):
+def single(one_block_a_stage, module_config):
     return run(module_config, mesh_of())
 
 
-@pytest.mark.parametrize("axes", [{"data": 2}, {"data": 4}, {"data": 8}, {"data": 2, "fsdp": 2}])
+@pytest.mark.parametrize(
+    "axes", [{"data": 2}, {"data": 8}, {"data": 2, "fsdp": 2}, {"data": 2, "space": 2}]
+)
 def test_same_loss_on_any_number_of_devices(module_config, single, axes):
     losses, state = run(module_config, mesh_of(**axes))
     np.testing.assert_allclose(losses, single[0], rtol=1e-5)
     means = [np.asarray(leaf) for leaf in jax.tree.leaves(state.batch_stats)]
     for ours, theirs in zip(means, jax.tree.leaves(single[1].batch_stats), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
-
-
-def test_rows_of_an_image_on_several_devices(module_config, single):
-    losses, _ = run(module_config, mesh_of(data=2, space=2))
-    np.testing.assert_allclose(losses, single[0], rtol=1e-5)
 
 
 def test_fsdp_splits_the_large_parameters(module_config):
@@ -71,7 +69,7 @@ def test_fsdp_splits_the_large_parameters(module_config):
     sizes = [leaf.size for leaf in jax.tree.leaves(params)]
     covered = sum(n for n, s in zip(sizes, shardings, strict=True) if "fsdp" in s.spec)
     assert split
-    assert covered > 0.8 * sum(sizes)
+    assert covered > 0.6 * sum(sizes)
 
 
 def test_accumulation_adds_up_to_the_loss_of_the_batch(module_config):
@@ -102,9 +100,7 @@ def test_frozen_norm_keeps_its_statistics(module_config, single):
     ):
         np.testing.assert_array_equal(ours, theirs)
     moved = jax.tree.leaves(single[1].batch_stats)
-    assert any(
-        not np.array_equal(m, f) for m, f in zip(moved, jax.tree.leaves(fresh), strict=True)
-    )
+    assert any(not np.array_equal(m, f) for m, f in zip(moved, jax.tree.leaves(fresh), strict=True))
 
 
 def test_the_average_lies_between_start_and_end(module_config):

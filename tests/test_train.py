@@ -7,22 +7,23 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from orbax.checkpoint import v1 as ocp
 
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.train import train
 from deeplab_mnv2.training.log import read_metrics
 
+pytestmark = pytest.mark.usefixtures("one_block_a_stage")
+
 
 def parameters(workdir):
     """Return every array of the newest checkpoint."""
-    from orbax.checkpoint import v1 as ocp  # noqa: PLC0415 - only here
-
     with ocp.training.Checkpointer((workdir / "checkpoints").absolute()) as checkpointer:
         return jax.tree.leaves(checkpointer.load())
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, module_config):
+def finished(one_block_a_stage, tmp_path_factory, module_config):
     workdir = tmp_path_factory.mktemp("finished")
     return workdir, train(module_config, workdir)
 

@@ -14,7 +14,7 @@ def iou_per_class(confusion: np.ndarray) -> np.ndarray:
     confusion = np.asarray(confusion, np.float64)
     intersection = np.diagonal(confusion, axis1=-2, axis2=-1)
     union = confusion.sum(-1) + confusion.sum(-2) - intersection
-    return _ratio(intersection, union)
+    return ratio(intersection, union)
 
 
 def miou(confusion: np.ndarray) -> np.ndarray | float:
@@ -22,10 +22,13 @@ def miou(confusion: np.ndarray) -> np.ndarray | float:
 
     NaN where nothing was labelled.
     """
-    iou = iou_per_class(confusion)
-    present = ~np.isnan(iou)
-    total = np.where(present, iou, 0).sum(-1)
-    return _ratio(total, present.sum(-1))
+    return mean_present(iou_per_class(confusion))
+
+
+def mean_present(values: np.ndarray) -> np.ndarray:
+    """Return the mean (...) of (..., C) over what is not NaN; NaN where nothing is left."""
+    present = ~np.isnan(values)
+    return ratio(np.where(present, values, 0).sum(-1), present.sum(-1))
 
 
 def scores(confusion: np.ndarray, class_names: Sequence[str]) -> dict[str, Any]:
@@ -38,18 +41,19 @@ def scores(confusion: np.ndarray, class_names: Sequence[str]) -> dict[str, Any]:
     iou = iou_per_class(counts)
     correct, labelled = np.diagonal(counts), counts.sum(axis=1)
     total = labelled.sum()
-    accuracy = _ratio(correct, labelled)
+    accuracy = ratio(correct, labelled)
     return {
-        "miou": _number(miou(counts)),
-        "iou": {name: _number(value) for name, value in zip(class_names, iou, strict=True)},
+        "miou": json_number(miou(counts)),
+        "iou": {name: json_number(value) for name, value in zip(class_names, iou, strict=True)},
         "absent": [n for n, value in zip(class_names, iou, strict=True) if np.isnan(value)],
-        "pixel_accuracy": _number(_ratio(correct.sum(), total)),
-        "mean_accuracy": _number(_ratio(np.nansum(accuracy), np.sum(labelled > 0))),
-        "frequency_weighted_iou": _number(_ratio(np.nansum(labelled * iou), total)),
+        "pixel_accuracy": json_number(ratio(correct.sum(), total)),
+        "mean_accuracy": json_number(mean_present(accuracy)),
+        "frequency_weighted_iou": json_number(ratio(np.nansum(labelled * iou), total)),
     }
 
 
-def _ratio(numerator: Any, denominator: Any) -> np.ndarray:
+def ratio(numerator: Any, denominator: Any) -> np.ndarray:
+    """Return the quotient in float64, NaN where the denominator is not above 0."""
     numerator, denominator = np.broadcast_arrays(
         np.asarray(numerator, np.float64), np.asarray(denominator, np.float64)
     )
@@ -57,6 +61,6 @@ def _ratio(numerator: Any, denominator: Any) -> np.ndarray:
     return np.divide(numerator, denominator, out=out, where=denominator > 0)
 
 
-def _number(value: Any) -> float | None:
+def json_number(value: Any) -> float | None:
     """Return a float, or None for NaN, which JSON does not have."""
     return None if np.isnan(value) else float(value)

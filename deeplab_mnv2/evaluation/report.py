@@ -1,19 +1,15 @@
 """`report.html`: one self-contained page of scores, curves and pictures."""
 
-import os
 from pathlib import Path
 from typing import Any
 
-import jinja2
+import numpy as np
 
-from deeplab_mnv2.data.voc_classes import voc_palette
-from deeplab_mnv2.evaluation.result import Evaluation, Picture
-from deeplab_mnv2.evaluation.visualize import colourize, data_uri, errors, overlay
-
-_TEMPLATE = jinja2.Environment(
-    loader=jinja2.PackageLoader("deeplab_mnv2.evaluation", "."), autoescape=True
-)
-_THUMBNAIL = 160
+from deeplab_mnv2.evaluation.charts import Chart, line_chart, reliability_chart
+from deeplab_mnv2.evaluation.page import Card, Panel, card, class_list, height_for, write_page
+from deeplab_mnv2.evaluation.pictures import Picture
+from deeplab_mnv2.evaluation.result import Evaluation
+from deeplab_mnv2.evaluation.visualize import class_layer_uri, error_layer_uri
 
 
 def write_report(
@@ -21,59 +17,124 @@ def write_report(
 ) -> None:
     """Write the page; `history` are the records of `metrics.jsonl`, drawn as curves."""
     result = evaluation.result
-    page = _TEMPLATE.get_template("report.html.j2").render(
+    names = list(result["iou"])
+    confusion = np.array(result["confusion"], np.int64)
+    height = height_for(len(evaluation.pictures))
+    measured = [
+        boundary_chart({"mIoU": result}),
+        reliability_chart(
+            {"accuracy": result["calibration"]},
+            "Below the diagonal the network is too sure of itself. Bars: share of pixels.",
+        ),
+    ]
+    write_page(
+        path,
+        "report.html.j2",
         title=title,
         result=result,
-        colours=["#{:02x}{:02x}{:02x}".format(*rgb) for rgb in voc_palette()],
-        curves=_curves(history or []),
-        pictures=[_panels(picture) for picture in evaluation.pictures],
+        names=names,
+        images_with=(evaluation.counts.confusions.sum(axis=-1) > 0).sum(axis=0).tolist(),
+        rows=[_shares(row) for row in confusion],
+        curves=[chart for chart in training_charts({"": history or []}) if chart],
+        measured=[chart for chart in measured if chart],
+        cards=[_card(picture, names, height) for picture in evaluation.pictures],
+        data={"names": names, "confusion": confusion.tolist()},
     )
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(page)
-    os.replace(temporary, path)
 
 
-def _panels(picture: Picture) -> dict[str, Any]:
-    return {
-        "name": picture.name,
-        "miou": picture.miou,
-        "panels": [
-            ("image", data_uri(picture.image, height=_THUMBNAIL)),
-            ("label", data_uri(colourize(picture.label), height=_THUMBNAIL)),
-            ("prediction", data_uri(overlay(picture.image, picture.prediction), height=_THUMBNAIL)),
-            (
-                "errors",
-                data_uri(
-                    errors(picture.image, picture.label, picture.prediction), height=_THUMBNAIL
-                ),
-            ),
-        ],
-    }
-
-
-def _curves(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return name, points for an SVG of 100 x 40 units, and range of each logged value."""
-    curves = []
-    for name in ("loss", "val_miou", "learning_rate"):
-        points = [(r["step"], r[name]) for r in history if r.get(name) is not None]
-        if len(points) < 2:
-            continue
-        first, last = points[0][0], points[-1][0]
-        values = [value for _, value in points]
-        low, high = min(values), max(values)
-        spread = (high - low) or 1.0
-        curves.append(
-            {
-                "name": name,
-                "low": low,
-                "high": high,
-                "last": values[-1],
-                "steps": last,
-                "path": " ".join(
-                    f"{100 * (step - first) / max(last - first, 1):.2f},"
-                    f"{38 - 36 * (value - low) / spread:.2f}"
-                    for step, value in points
-                ),
-            }
+def training_charts(histories: dict[str, list[dict[str, Any]]]) -> list[Chart | None]:
+    """Return the curves of loss, learning rate and validation mIoU of one or more runs."""
+    charts = []
+    for key, title, label, factor in (
+        ("loss", "Training loss", "loss", 1),
+        ("learning_rate", "Learning rate", "learning rate", 1),
+        ("val_miou", "Validation mIoU", "mIoU in %", 100),
+    ):
+        series = {
+            name or label: [
+                (record["step"], factor * record[key])
+                for record in history
+                if record.get(key) is not None
+            ]
+            for name, history in histories.items()
+        }
+        last = max((x for points in series.values() for x, _ in points), default=0)
+        charts.append(
+            line_chart(
+                title,
+                series,
+                x_label="step",
+                y_label=label,
+                x_range=(0, last),
+                note=_ends(series),
+            )
         )
-    return curves
+    return charts
+
+
+def boundary_chart(results: dict[str, dict[str, Any]]) -> Chart | None:
+    """Return mIoU in percent within each distance of a label boundary, of one or more runs."""
+    series = {
+        name: [(int(w), 100 * v) for w, v in result["boundary_miou"].items() if v is not None]
+        for name, result in results.items()
+    }
+    return line_chart(
+        "mIoU near boundaries",
+        series,
+        x_label="pixels from a boundary, at most",
+        y_label="mIoU in %",
+        log2_x=True,
+        note="Counting only pixels that close to a change of label.",
+    )
+
+
+def _ends(series: dict[str, list[tuple[float, float]]]) -> str:
+    """Return in words what a curve does, for those who cannot see it."""
+    texts = []
+    for name, points in series.items():
+        if points:
+            values = [value for _, value in points]
+            texts.append(
+                f"{name}: {values[0]:.4g} at step {points[0][0]}, {values[-1]:.4g} at step "
+                f"{points[-1][0]}; lowest {min(values):.4g}, highest {max(values):.4g}."
+            )
+    return " ".join(texts)
+
+
+def _shares(row: np.ndarray) -> list[tuple[str, float]]:
+    """Return each cell of a label's row as its text in percent and its share in [0, 1]."""
+    total = max(int(row.sum()), 1)
+    return [(f"{100 * n / total:.0f}" if n else "", round(n / total, 4)) for n in row.tolist()]
+
+
+def _card(picture: Picture, names: list[str], height: int) -> Card:
+    name, label, prediction = picture.name, picture.label, picture.prediction
+    labelled = int(picture.confusion.sum())
+    wrong = 1 - np.trace(picture.confusion) / max(labelled, 1)
+    panels = [
+        Panel("image", f"Photograph {name}"),
+        Panel(
+            "label",
+            f"Label of {name}: {class_list(label, names)}",
+            class_layer_uri(label, height),
+        ),
+        Panel(
+            "prediction",
+            f"Prediction for {name}: {class_list(prediction, names)}",
+            class_layer_uri(prediction, height),
+        ),
+        Panel(
+            "errors",
+            f"Errors in {name}: {100 * wrong:.1f} % of the labelled pixels",
+            error_layer_uri(label, prediction, height),
+            dimmed=True,
+        ),
+    ]
+    return card(
+        picture,
+        panels,
+        height,
+        confusions=[picture.confusion],
+        keys={"miou": picture.miou},
+        summary=f"mIoU {100 * picture.miou:.1f} %",
+    )

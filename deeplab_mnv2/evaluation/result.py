@@ -14,22 +14,14 @@ from jax.sharding import NamedSharding
 
 from deeplab_mnv2.config import DataSet, EvaluationConfig
 from deeplab_mnv2.data.pipeline import evaluation_batches
-from deeplab_mnv2.evaluation.bootstrap import miou_interval
-from deeplab_mnv2.evaluation.metrics import miou, scores
+from deeplab_mnv2.evaluation.bootstrap import score_intervals
+from deeplab_mnv2.evaluation.metrics import scores
+from deeplab_mnv2.evaluation.objects import object_size_scores
+from deeplab_mnv2.evaluation.pictures import Picture, choose, save
 from deeplab_mnv2.evaluation.protocol import protocol
+from deeplab_mnv2.evaluation.reliability import calibration
 from deeplab_mnv2.evaluation.scoring import Counts, count, make_scorer, weights_digest
 from deeplab_mnv2.models.deeplab import DeepLab
-
-
-@dataclasses.dataclass
-class Picture:
-    """One scored example: `image` (H, W, 3), `label` and `prediction` (H, W), all uint8."""
-
-    name: str
-    image: np.ndarray
-    label: np.ndarray
-    prediction: np.ndarray
-    miou: float
 
 
 @dataclasses.dataclass
@@ -85,7 +77,7 @@ class Evaluator:
 
         counts = self._count(params, batch_stats, self._source, seen)
         result = self._result(counts, params, batch_stats)
-        chosen = _spread(counts, pictures)
+        chosen = choose(counts.confusions, pictures)
         return Evaluation(result, counts, self._pictures(params, batch_stats, counts, chosen))
 
     def _count(self, params: Any, batch_stats: Any, source: Any, seen: Any) -> Counts:
@@ -116,15 +108,20 @@ class Evaluator:
     def _result(self, counts: Counts, params: Any, batch_stats: Any) -> dict[str, Any]:
         names = self._dataset.class_names
         total = counts.confusions.sum(axis=0)
-        interval = miou_interval(counts.confusions, samples=self._config.bootstrap_samples)
+        intervals = score_intervals(counts.confusions, samples=self._config.bootstrap_samples)
         return {
             **scores(total, names),
-            "ci95": None if interval is None else list(interval),
+            "ci95": intervals.miou and list(intervals.miou),
+            "iou_ci95": {n: i and list(i) for n, i in zip(names, intervals.iou, strict=True)},
             "images": len(counts.names),
             "boundary_miou": {
                 str(width): scores(matrix, names)["miou"]
                 for width, matrix in zip(self._config.boundary_widths, counts.bands, strict=True)
             },
+            "object_size": object_size_scores(
+                counts.confusions, counts.sizes, counts.objects, names
+            ),
+            "calibration": calibration(counts.confidences),
             "compilations": counts.compilations,
             "confusion": total.tolist(),
             "protocol": protocol(
@@ -137,40 +134,45 @@ class Evaluator:
         }
 
     def _pictures(
-        self, params: Any, batch_stats: Any, counts: Counts, chosen: list[int]
+        self, params: Any, batch_stats: Any, counts: Counts, chosen: dict[int, tuple[str, ...]]
     ) -> list[Picture]:
         pictures: list[Picture] = []
-        values = miou(counts.confusions)
+        indices = list(chosen)
 
         def seen(batch: dict[str, Any], prediction: Any) -> None:
-            for row, index in enumerate(batch["index"]):
+            for row, position in enumerate(batch["index"]):
                 height, width = batch["size"][row]
+                index = indices[position]
                 pictures.append(
                     Picture(
                         batch["name"][row],
                         batch["image"][row, :height, :width],
                         batch["label"][row, :height, :width],
                         np.asarray(prediction)[row, :height, :width],
-                        float(values[chosen[index]]),
+                        counts.confusions[index],
+                        chosen[index],
                     )
                 )
 
         if chosen:
-            self._count(params, batch_stats, _Chosen(self._source, chosen), seen)
+            self._count(params, batch_stats, _Chosen(self._source, indices), seen)
         return sorted(pictures, key=lambda picture: picture.miou)
 
 
 def write(evaluation: Evaluation, folder: Path) -> None:
-    """Write `eval.json`, and `confusions.npz` with `names` and per-image `confusions`."""
+    """Write `eval.json`, `pictures.zip` (`pictures.save`) and `confusions.npz`.
+
+    The last holds `names` and per-image `confusions` (N, C, C), which comparisons resample.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    save(evaluation.pictures, folder / "pictures.zip.tmp")
     with (folder / "confusions.npz.tmp").open("wb") as file:
         np.savez_compressed(
             file, names=evaluation.counts.names, confusions=evaluation.counts.confusions
         )
-    os.replace(folder / "confusions.npz.tmp", folder / "confusions.npz")
-    temporary = folder / "eval.json.tmp"
-    temporary.write_text(json.dumps(evaluation.result, indent=1) + "\n")
-    os.replace(temporary, folder / "eval.json")
+    (folder / "eval.json.tmp").write_text(json.dumps(evaluation.result, indent=1) + "\n")
+    for name in ("pictures.zip", "confusions.npz", "eval.json"):
+        os.replace(folder / f"{name}.tmp", folder / name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,15 +185,3 @@ class _Chosen:
 
     def __getitem__(self, index: int) -> Any:
         return self.source[self.indices[index]]
-
-
-def _spread(counts: Counts, number: int) -> list[int]:
-    """Return indices of the worst, the best and evenly spread images, a third each."""
-    values = miou(counts.confusions)
-    order = [int(i) for i in np.argsort(values, kind="stable") if not np.isnan(values[i])]
-    third = number // 3
-    if len(order) <= number or not third:
-        return order[:number]
-    rest = order[third:-third]
-    between = [rest[i] for i in np.linspace(0, len(rest) - 1, number - 2 * third).astype(int)]
-    return list(dict.fromkeys([*order[:third], *between, *order[-third:]]))

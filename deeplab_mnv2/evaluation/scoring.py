@@ -1,7 +1,8 @@
-"""A network over a data set: predictions on the device, confusion matrices to the host."""
+"""A network over a data set: predictions on the device, integer counts to the host."""
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
@@ -14,23 +15,30 @@ from jax import Array
 from jax.sharding import NamedSharding
 
 from deeplab_mnv2.config import IGNORE_LABEL, EvaluationConfig
+from deeplab_mnv2.evaluation.objects import SIZES, object_sizes
+from deeplab_mnv2.evaluation.reliability import LEVELS
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.models.layers import resize
 
-Predict = Callable[[nnx.State, nnx.State, dict[str, Array]], tuple[Array, Array]]
+Predict = Callable[[nnx.State, nnx.State, dict[str, Array]], tuple[Array, dict[str, Array]]]
 
 
 @dataclasses.dataclass
 class Counts:
     """What scores are made of, for N images in the order of the split.
 
-    `confusions` (N, C, C) int64, rows label, columns prediction, and `bands` (W, C, C), the
-    same summed over images within each boundary width.
+    All int64: `confusions` (N, C, C), rows label, columns prediction; `bands` (W, C, C), the
+    same summed over images within each boundary width; `confidences` (LEVELS + 1, 2), pixels
+    by winning probability, wrong and right; `sizes` (N, 3, C, 2), pixels by image, size of
+    their object and class, wrong and right; `objects` (3, C), how many there are.
     """
 
     names: list[str]
     confusions: np.ndarray
     bands: np.ndarray
+    confidences: np.ndarray
+    sizes: np.ndarray
+    objects: np.ndarray
     compilations: int
 
 
@@ -40,11 +48,13 @@ def make_scorer(
     num_classes: int,
     batch_sharding: NamedSharding | None = None,
 ) -> Predict:
-    """Return the jitted (params, batch_stats, batch) -> (prediction, histogram).
+    """Return the jitted (params, batch_stats, batch) -> (prediction, histograms).
 
-    `batch` as `evaluation_batches` yields it; `prediction` (B, S, S) uint8; `histogram`
-    (B, bands + 1, C, C) int32 counts pixels by boundary band, label and prediction. Nothing
-    with a class axis at full size leaves the device.
+    `batch` as `evaluation_batches` yields it, with `object_size` (B, S, S) of `object_sizes`;
+    `prediction` (B, S, S) uint8. Histograms of labelled pixels, int32: `bands`
+    (B, bands + 1, C, C) by boundary band, label and prediction; `sizes` (B, 3, C, 2) and
+    `confidences` (B, LEVELS + 1, 2) as in `Counts`. Nothing with a class axis at full size
+    leaves the device.
     """
     function = partial(_score, graphdef, config, num_classes)
     if batch_sharding is None:
@@ -71,20 +81,29 @@ def count(
 
     `seen(batch, prediction)` is called for every batch, for progress and pictures.
     """
-    rows: dict[int, tuple[str, np.ndarray]] = {}
-    for batch, prediction, histogram in _ahead(scorer, params, batch_stats, batches, place):
-        counts = np.asarray(histogram, np.int64)
+    rows: dict[int, tuple[str, np.ndarray, np.ndarray]] = {}
+    confidences = np.zeros((LEVELS + 1, 2), np.int64)
+    objects = np.zeros((len(SIZES), num_classes), np.int64)
+    for batch, prediction, found, histograms in _ahead(
+        scorer, params, batch_stats, batches, place, num_classes
+    ):
+        bands, sizes = (np.asarray(histograms[key], np.int64) for key in ("bands", "sizes"))
         for row, (index, name) in enumerate(zip(batch["index"], batch["name"], strict=True)):
-            rows[index] = (name, counts[row])
+            rows[index] = (name, bands[row], sizes[row])
+        confidences += np.asarray(histograms["confidences"], np.int64).sum(axis=0)
+        objects += found
         if seen is not None:
             seen(batch, prediction)
-    order = sorted(rows)
-    shape = (0, 1, num_classes, num_classes)
-    histograms = np.stack([rows[i][1] for i in order]) if order else np.zeros(shape, np.int64)
+    ordered = [rows[index] for index in sorted(rows)]
+    classes = (num_classes, num_classes)
+    histogram = _stack([bands for _, bands, _ in ordered], (1, *classes))
     return Counts(
-        names=[rows[i][0] for i in order],
-        confusions=histograms.sum(axis=1),
-        bands=histograms.sum(axis=0).cumsum(axis=0)[:-1],
+        names=[name for name, _, _ in ordered],
+        confusions=histogram.sum(axis=1),
+        bands=histogram.sum(axis=0).cumsum(axis=0)[:-1],
+        confidences=confidences,
+        sizes=_stack([sizes for _, _, sizes in ordered], (len(SIZES), num_classes, 2)),
+        objects=objects,
         compilations=scorer._cache_size(),  # type: ignore[attr-defined]
     )
 
@@ -97,7 +116,7 @@ def class_probabilities(
     `image` (B, H, W, 3) in grey levels. With one scale and no flip these are the logits, whose
     order is the same.
     """
-    if scales == (1.0,) and not flip:
+    if _single_view(scales, flip=flip):
         return model(model.normalize(image))
     total = jnp.zeros((*image.shape[:3], model.config.num_classes), jnp.float32)
     size = image.shape[1:3]
@@ -116,6 +135,10 @@ def class_probabilities(
     return total / (len(scales) * (2 if flip else 1))
 
 
+def _single_view(scales: tuple[float, ...], *, flip: bool) -> bool:
+    return scales == (1.0,) and not flip
+
+
 def weights_digest(params: nnx.State, batch_stats: nnx.State) -> str:
     """Return 16 hex digits over every tensor, in the order of their names."""
     digest = hashlib.sha256()
@@ -131,21 +154,45 @@ def _score(
     params: nnx.State,
     batch_stats: nnx.State,
     batch: dict[str, Array],
-) -> tuple[Array, Array]:
+) -> tuple[Array, dict[str, Array]]:
     model = nnx.merge(graphdef, params, batch_stats)
     model.eval()
     image, label = batch["image"], batch["label"].astype(jnp.int32)
-    band = batch["band"].astype(jnp.int32)
+    band, size = batch["band"].astype(jnp.int32), batch["object_size"].astype(jnp.int32)
     probabilities = class_probabilities(model, image, config.scales, flip=config.flip)
     prediction = jnp.argmax(probabilities, axis=-1).astype(jnp.int32)  # (B, S, S)
-    bands = len(config.boundary_widths) + 1
-    cell = (band * num_classes + label) * num_classes + prediction
-    cells = bands * num_classes * num_classes
+    if _single_view(config.scales, flip=config.flip):
+        winner = _largest_softmax(probabilities)
+    else:
+        winner = jnp.max(probabilities, axis=-1)
+    level = jnp.round(winner * LEVELS).astype(jnp.int32)
+    right = (prediction == label).astype(jnp.int32)
+    bands = (len(config.boundary_widths) + 1, num_classes, num_classes)
+    return prediction.astype(jnp.uint8), {
+        "bands": _histogram(label, (band, label, prediction), bands),
+        "sizes": _histogram(label, (size, label, right), (len(SIZES), num_classes, 2)),
+        "confidences": _histogram(label, (level, right), (LEVELS + 1, 2)),
+    }
+
+
+def _largest_softmax(logits: Array) -> Array:
+    """Return the softmax of the largest of (B, H, W, C) over the classes, (B, H, W)."""
+    # Rows last is how the product in `resize` lies in memory; classes last, XLA's CPU backend
+    # would first copy the largest array of the whole network, which takes ten times longer.
+    logits = jnp.transpose(logits, (0, 2, 3, 1))  # (B, W, C, H)
+    largest = jnp.max(logits, axis=2, keepdims=True)
+    return jnp.swapaxes(1 / jnp.sum(jnp.exp(logits - largest), axis=2), 1, 2)
+
+
+def _histogram(label: Array, indices: tuple[Array, ...], shape: tuple[int, ...]) -> Array:
+    """Count labelled pixels by their indices, each (B, S, S): (B, *shape) int32."""
+    cell, cells = jnp.zeros_like(label), math.prod(shape)
+    for index, length in zip(indices, shape, strict=True):
+        cell = cell * length + index
     # Unlabelled pixels fall into one cell more, which is dropped.
-    cell = jnp.where(label == IGNORE_LABEL, cells, cell)
-    histogram = jax.vmap(partial(jnp.bincount, length=cells + 1))(cell.reshape(cell.shape[0], -1))
-    histogram = histogram[:, :cells].reshape(-1, bands, num_classes, num_classes)
-    return prediction.astype(jnp.uint8), histogram
+    cell = jnp.where(label == IGNORE_LABEL, cells, cell).reshape(label.shape[0], -1)
+    counts = jax.vmap(partial(jnp.bincount, length=cells + 1))(cell)
+    return counts[:, :cells].reshape(-1, *shape)
 
 
 def _ahead(
@@ -154,14 +201,24 @@ def _ahead(
     batch_stats: nnx.State,
     batches: Iterable[dict[str, Any]],
     place: Callable[[np.ndarray], Array],
-) -> Iterator[tuple[dict[str, Any], Array, Array]]:
-    """Yield results one batch late, so that the device computes while the host reads."""
+    num_classes: int,
+) -> Iterator[tuple[dict[str, Any], Array, np.ndarray, dict[str, Array]]]:
+    """Yield results one batch late, so that the device computes while the host reads.
+
+    Each is the batch, the prediction, the number of objects (3, C) and the histograms.
+    """
     previous = None
     for batch in batches:
+        sizes, objects = zip(*(object_sizes(x, num_classes) for x in batch["label"]), strict=True)
         arrays = {key: place(batch[key]) for key in ("image", "label", "band")}
-        current = (batch, *scorer(params, batch_stats, arrays))
+        arrays["object_size"] = place(np.stack(sizes))
+        prediction, histograms = scorer(params, batch_stats, arrays)
         if previous is not None:
             yield previous
-        previous = current
+        previous = batch, prediction, sum(objects), histograms
     if previous is not None:
         yield previous
+
+
+def _stack(rows: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+    return np.stack(rows) if rows else np.zeros((0, *shape), np.int64)

@@ -45,8 +45,19 @@ def make_mesh(config: TrainConfig) -> Mesh:
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Return the sharding of (B, H, ...) arrays: examples over data and fsdp, rows over space."""
-    return NamedSharding(mesh, P(("data", "fsdp"), "space" if mesh.shape["space"] > 1 else None))
+    """Return the sharding of arrays (B, ...) by example; each host passes its own examples."""
+    return NamedSharding(mesh, P(("data", "fsdp")))
+
+
+def split_rows(x: Array, mesh: Mesh) -> Array:
+    """Place the rows of (B, H, ...) over `space`, inside a jitted function.
+
+    Not at its boundary: sides are odd (a multiple of the stride plus one), and only the compiler
+    splits an odd number of rows.
+    """
+    if mesh.shape["space"] == 1:
+        return x
+    return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, P(("data", "fsdp"), "space")))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

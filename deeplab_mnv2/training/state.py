@@ -14,7 +14,12 @@ from jax.sharding import Mesh
 from deeplab_mnv2.config import Config
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.training.losses import labelled_weight, segmentation_loss
-from deeplab_mnv2.training.sharding import batch_sharding, replicated, state_sharding
+from deeplab_mnv2.training.sharding import (
+    batch_sharding,
+    replicated,
+    split_rows,
+    state_sharding,
+)
 
 TrainStep = Callable[["TrainState", dict[str, Array]], tuple["TrainState", dict[str, Array]]]
 
@@ -63,7 +68,7 @@ def make_train_step(
     for the statistics, where `train.accumulate` splits it).
     """
     sharding = state_sharding(abstract_state, mesh)
-    step = partial(_train_step, graphdef, optimizer, config)
+    step = partial(_train_step, graphdef, optimizer, config, mesh)
     return jax.jit(
         step,
         in_shardings=(sharding, batch_sharding(mesh)),
@@ -76,6 +81,7 @@ def _train_step(
     graphdef: nnx.GraphDef,
     optimizer: optax.GradientTransformation,
     config: Config,
+    mesh: Mesh,
     state: TrainState,
     batch: dict[str, Array],
 ) -> tuple[TrainState, dict[str, Array]]:
@@ -89,7 +95,7 @@ def _train_step(
         if config.train.freeze_norm:
             model.set_attributes(use_running_average=True, raise_if_not_found=False)
         # The key stream must be made inside the differentiated function (Flax trace levels).
-        logits = model(model.normalize(image), rngs=nnx.Rngs(dropout=key))
+        logits = model(model.normalize(split_rows(image, mesh)), rngs=nnx.Rngs(dropout=key))
         loss = segmentation_loss(logits, label, state.step, config.loss, total_weight=total_weight)
         return loss, nnx.state(model, nnx.BatchStat)
 

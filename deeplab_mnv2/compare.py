@@ -1,0 +1,94 @@
+"""Compare evaluations of the same images: is the difference more than chance?
+
+  python -m deeplab_mnv2.compare runs/first runs/second [MORE RUNS] [--output DIR]
+
+A run is a folder that train or evaluate has finished; the first is what the others are compared
+with. Leaves compare.json and compare.html in the output folder.
+"""
+
+import json
+import os
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from rich import box
+from rich.console import Console
+from rich.table import Column, Table
+from rich.text import Text
+
+from deeplab_mnv2 import cli
+from deeplab_mnv2.config import EvaluationConfig
+from deeplab_mnv2.errors import UserError
+from deeplab_mnv2.evaluation.comparison import compare, load_runs, verdict
+from deeplab_mnv2.evaluation.comparison_page import write_comparison
+from deeplab_mnv2.training.log import read_metrics
+
+_NUMBER = partial(Column, justify="right")
+_OUTPUT = flags.DEFINE_string("output", "", "Folder for the results; default runs/compare.")
+
+
+def main() -> None:
+    """Run the command."""
+    # Parsed before, by `cli.run`; what is left over are the runs.
+    folders = [Path(argument) for argument in flags.FLAGS(sys.argv)[1:]]
+    if len(folders) < 2:
+        raise UserError("Name two runs or more, folders that train or evaluate has finished.")
+    output = Path(_OUTPUT.value or "runs/compare")
+    runs = load_runs(folders)
+    cli.require_writable(output, "--output")
+    found = compare(runs, samples=EvaluationConfig().bootstrap_samples)
+    histories = {run.title: read_metrics(run.folder / "metrics.jsonl") for run in runs}
+    write_comparison(runs, found, output / "compare.html", histories)
+    temporary = output / "compare.json.tmp"
+    temporary.write_text(json.dumps(found, indent=1) + "\n")
+    os.replace(temporary, output / "compare.json")
+    _print(found, Console(highlight=False))
+    print(f"see {output / 'compare.html'}")
+
+
+def _print(found: dict[str, Any], console: Console) -> None:
+    table = Table("run", _NUMBER("mIoU"), _NUMBER("95 % interval"), box=box.SIMPLE)
+    for run in found["runs"]:
+        table.add_row(Text(run["run"]), _percent(run["miou"]), _ends(run["ci95"], _percent))
+    console.print(table)
+    for difference in found["differences"]:
+        names = difference["run"], difference["baseline"]
+        numbers = _NUMBER("difference"), _NUMBER("95 % interval")
+        table = Table("class", *numbers, "verdict", box=box.SIMPLE)
+        for name, entry in difference["iou"].items():
+            points = _signed(entry["difference"])
+            table.add_row(Text(name), points, _ends(entry["ci95"], _signed), verdict(entry))
+        console.print(Text(f"{names[0]} against {names[1]}, points of IoU"))
+        console.print(table)
+    for difference in found["differences"]:
+        console.print(Text(_sentence(difference)), soft_wrap=True)
+
+
+def _sentence(difference: dict[str, Any]) -> str:
+    start = (
+        f"{difference['run']} against {difference['baseline']}: "
+        f"{_signed(difference['difference'])} points of mIoU"
+    )
+    if difference["ci95"] is None:
+        return f"{start}; there are too few images for an interval."
+    says = "excludes zero" if difference["excludes_zero"] else "includes zero: none is shown"
+    return f"{start}; the 95 % interval {_ends(difference['ci95'], _signed)} {says}."
+
+
+def _ends(ends: list[float] | None, write: Any) -> str:
+    return "–" if ends is None else f"{write(ends[0])} to {write(ends[1])}"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.2f}"
+
+
+def _signed(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:+.2f}"
+
+
+if __name__ == "__main__":
+    cli.run(main)

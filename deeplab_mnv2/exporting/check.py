@@ -1,0 +1,55 @@
+"""An exported file against the network it came from, on the same images."""
+
+import dataclasses
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import Array
+
+from deeplab_mnv2.exporting.target import Run, Target
+from deeplab_mnv2.models.deeplab import DeepLab
+
+# Least share of pixels with the network's own class.
+LEAST_AGREEMENT = {"float32": 0.999, "float16": 0.99, "int8": 0.9}
+
+
+@dataclasses.dataclass(frozen=True)
+class Agreement:
+    """`masks` is the share of pixels with the same class; `logits` the largest difference.
+
+    `logits` is None where the file returns class ids; `seconds` is the median of a run.
+    """
+
+    masks: float
+    logits: float | None
+    seconds: float
+
+
+def compare(model: DeepLab, run: Run, images: list[np.ndarray], target: Target) -> Agreement:
+    """Run a file and its network on images (1, S, S, 3) uint8."""
+    graphdef, state = nnx.split(model)
+
+    @jax.jit
+    def reference(state: nnx.State, image: Array) -> Array:
+        network = nnx.merge(graphdef, state)
+        image = network.normalize(image)
+        logits = network(image) if target.resize else network.head_logits(image)
+        return logits.astype(jnp.float32)
+
+    run(images[0])  # whatever a runtime does the first time
+    masks, logits, seconds = [], [], []
+    for image in images:
+        begin = time.perf_counter()
+        found = run(image)
+        seconds.append(time.perf_counter() - begin)
+        expected = np.asarray(reference(state, image))
+        label = found if target.argmax else found.argmax(axis=-1)
+        masks.append(np.mean(label == expected.argmax(axis=-1)))
+        if not target.argmax:
+            logits.append(np.abs(found - expected).max())
+    return Agreement(
+        float(np.mean(masks)), float(max(logits)) if logits else None, float(np.median(seconds))
+    )

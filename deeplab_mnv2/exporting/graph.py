@@ -1,0 +1,212 @@
+"""The network as a short list of operations, norm folded into the convolutions."""
+
+import dataclasses
+
+import numpy as np
+from flax import nnx
+
+from deeplab_mnv2.models.aspp import SeparableConv
+from deeplab_mnv2.models.deeplab import DeepLab
+from deeplab_mnv2.models.layers import Conv, ConvNormAct
+from deeplab_mnv2.models.mobilenet_v2 import LOW_LEVEL_STAGE, InvertedResidual
+
+# The names of the first and the last tensor.
+IMAGE, LOGITS = "image", "logits"
+
+
+@dataclasses.dataclass(frozen=True)
+class Convolution:
+    """Convolution, bias and activation; `kernel` is (k, k, I, O), or (k, k, 1, C) depthwise.
+
+    `pads` are the zero rows and columns before and behind: ((top, bottom), (left, right)).
+    """
+
+    input: str
+    output: str
+    kernel: np.ndarray
+    bias: np.ndarray
+    stride: int
+    dilation: int
+    depthwise: bool
+    pads: tuple[tuple[int, int], tuple[int, int]]
+    activation: str  # "none", "relu" or "relu6"
+
+
+@dataclasses.dataclass(frozen=True)
+class Add:
+    """Sum of two tensors."""
+
+    inputs: tuple[str, str]
+    output: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Pool:
+    """Average over windows (h, w) at stride 1, without padding."""
+
+    input: str
+    output: str
+    window: tuple[int, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Resize:
+    """Bilinear resizing to the output's size."""
+
+    input: str
+    output: str
+    align_corners: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Concat:
+    """Concatenation of channels."""
+
+    inputs: tuple[str, ...]
+    output: str
+
+
+Operation = Convolution | Add | Pool | Resize | Concat
+
+
+@dataclasses.dataclass
+class Graph:
+    """Operations in order, from `IMAGE` to `LOGITS`; `shapes` are (H, W, C) by tensor."""
+
+    operations: list[Operation]
+    shapes: dict[str, tuple[int, int, int]]
+
+
+def trace(model: DeepLab, size: tuple[int, int], *, upsample: bool) -> Graph:
+    """Return what a network computes on images (H, W), as operations.
+
+    `upsample` includes the last resizing, to the size of the image.
+    """
+    return _Tracer(model, size).trace(upsample)
+
+
+class _Tracer:
+    def __init__(self, model: DeepLab, size: tuple[int, int]):
+        self.model = model
+        self.shapes = {IMAGE: (*size, model.config.in_channels)}
+        self.operations: list[Operation] = []
+
+    def trace(self, upsample: bool) -> Graph:
+        model = self.model
+        x = self.layer(model.backbone.stem, IMAGE)
+        low_level = ""
+        for number, stage in enumerate(model.backbone.stages):
+            for block in stage:
+                x, filtered = self.block(block, x)
+            if number == LOW_LEVEL_STAGE:
+                low_level = filtered
+        x = self.aspp(x)
+        if model.decoder is not None:
+            x = self.decoder(x, low_level)
+        if not upsample:
+            self.convolution(model.classifier, x, output=LOGITS)
+            return Graph(self.operations, self.shapes)
+        x = self.convolution(model.classifier, x, output="head_logits")
+        self.resize(x, self.shapes[IMAGE][:2], output=LOGITS)
+        return Graph(self.operations, self.shapes)
+
+    def block(self, block: InvertedResidual, x: str) -> tuple[str, str]:
+        expanded = x if block.expand is None else self.layer(block.expand, x)
+        filtered = self.layer(block.depthwise, expanded)
+        if block.shortcut == "expansion":
+            filtered = self.add(filtered, expanded)
+        projected = self.layer(block.project, filtered)
+        if block.shortcut == "bottleneck":
+            projected = self.add(projected, x)
+        return projected, filtered
+
+    def aspp(self, x: str) -> str:
+        aspp = self.model.aspp
+        size = self.shapes[x][:2]
+        window = size if aspp.pool_window is None else tuple(min(aspp.pool_window, n) for n in size)
+        pooled = self.emit(
+            Pool(x, "pooled", window),
+            (size[0] - window[0] + 1, size[1] - window[1] + 1, self.shapes[x][2]),
+        )
+        pooled = self.resize(self.layer(aspp.image_pool, pooled), size, output="image_pool")
+        branches = [self.head(branch, x) for branch in aspp.branches]
+        return self.layer(aspp.project, self.concat("aspp", pooled, *branches))
+
+    def decoder(self, x: str, low_level: str) -> str:
+        decoder = self.model.decoder
+        low_level = self.layer(decoder.low_level, low_level)
+        x = self.resize(x, self.shapes[low_level][:2], output="coarse")
+        x = self.concat("decoder", x, low_level)
+        for layer in decoder.refine:
+            x = self.head(layer, x)
+        return x
+
+    def head(self, layer: ConvNormAct | SeparableConv, x: str) -> str:
+        if isinstance(layer, SeparableConv):
+            return self.layer(layer.pointwise, self.layer(layer.depthwise, x))
+        return self.layer(layer, x)
+
+    def layer(self, layer: ConvNormAct, x: str) -> str:
+        """Emit a convolution with its norm folded in: scale / sqrt(var + epsilon) a channel."""
+        norm = layer.norm
+        mean, var, scale, bias = (
+            np.asarray(value[...], np.float64)
+            for value in (norm.mean, norm.var, norm.scale, norm.bias)
+        )
+        factor = scale / np.sqrt(var + norm.epsilon)
+        activation = {None: "none", nnx.relu: "relu", nnx.relu6: "relu6"}[layer.activation]
+        return self.convolution(layer.conv, x, factor, bias - mean * factor, activation)
+
+    def convolution(
+        self,
+        conv: Conv,
+        x: str,
+        factor: np.ndarray | float = 1.0,
+        shift: np.ndarray | float = 0.0,
+        activation: str = "none",
+        output: str = "",
+    ) -> str:
+        kernel = np.asarray(conv.kernel[...], np.float64) * factor
+        bias = np.zeros(kernel.shape[-1]) if conv.bias is None else np.asarray(conv.bias[...])
+        pads, size = zip(*(_pads(n, conv) for n in self.shapes[x][:2]), strict=True)
+        return self.emit(
+            Convolution(
+                input=x,
+                output=output or conv.path,
+                kernel=kernel.astype(np.float32),
+                bias=(bias + shift).astype(np.float32),
+                stride=conv.stride,
+                dilation=conv.dilation,
+                depthwise=conv.depthwise,
+                pads=pads,
+                activation=activation,
+            ),
+            (*size, kernel.shape[-1]),
+        )
+
+    def add(self, x: str, y: str) -> str:
+        return self.emit(Add((x, y), f"{x}.sum"), self.shapes[x])
+
+    def resize(self, x: str, size: tuple[int, int], *, output: str) -> str:
+        shape = (*size, self.shapes[x][2])
+        return self.emit(Resize(x, output, self.model.config.align_corners), shape)
+
+    def concat(self, output: str, *inputs: str) -> str:
+        height, width, _ = self.shapes[inputs[0]]
+        channels = sum(self.shapes[name][2] for name in inputs)
+        return self.emit(Concat(inputs, output), (height, width, channels))
+
+    def emit(self, operation: Operation, shape: tuple[int, int, int]) -> str:
+        self.operations.append(operation)
+        self.shapes[operation.output] = shape
+        return operation.output
+
+
+def _pads(length: int, conv: Conv) -> tuple[tuple[int, int], int]:
+    """Return the padding before and behind one axis, and its length after the convolution."""
+    span = conv.dilation * (conv.kernel_size - 1)
+    if conv.padding == "symmetric":
+        return (span // 2, span // 2), (length + span // 2 * 2 - span - 1) // conv.stride + 1
+    new_length = -(-length // conv.stride)
+    total = max(0, (new_length - 1) * conv.stride + span + 1 - length)
+    return (total // 2, total - total // 2), new_length

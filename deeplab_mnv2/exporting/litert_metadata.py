@@ -1,0 +1,113 @@
+"""LiteRT metadata: what its task library and MediaPipe read normalisation and labels from.
+
+Written by the published schema (`metadata_schema.fbs`, identifier M001), whose field numbers
+stand here as constants; the package that generates them is years old.
+"""
+
+import io
+import zipfile
+
+import flatbuffers
+
+from deeplab_mnv2.config import ModelConfig
+from deeplab_mnv2.exporting.target import Target
+
+METADATA_NAME = "TFLITE_METADATA"
+_IDENTIFIER = b"M001"
+_LABEL_FILE = "labels.txt"
+# Members of the schema's unions and enumerations.
+_IMAGE_PROPERTIES, _RGB, _NORMALIZATION_OPTIONS, _TENSOR_AXIS_LABELS = 2, 1, 1, 2
+
+
+def metadata(model: ModelConfig, target: Target) -> bytes:
+    """Return the content of the metadata buffer."""
+    builder = flatbuffers.Builder(1024)
+    images = _table(builder, 2, {0: ("int8", _RGB)})  # ImageProperties
+    content = _table(  # Content
+        builder, 3, {0: ("uint8", _IMAGE_PROPERTIES), 1: ("offset", images)}
+    )
+    mean, std = (_floats(builder, values) for values in (model.image_mean, model.image_std))
+    options = _table(builder, 2, {0: ("offset", mean), 1: ("offset", std)})
+    unit = _table(  # ProcessUnit
+        builder, 2, {0: ("uint8", _NORMALIZATION_OPTIONS), 1: ("offset", options)}
+    )
+    image = _tensor(
+        builder,
+        "image",
+        f"RGB image of {target.size} x {target.size} pixels, padded at the bottom and right "
+        "with the mean pixel.",
+        {3: content, 4: _vector(builder, [unit])},
+    )
+    labels = _table(  # AssociatedFile
+        builder,
+        5,
+        {
+            0: ("offset", builder.CreateString(_LABEL_FILE)),
+            1: ("offset", builder.CreateString("Names of the classes, one a line.")),
+            2: ("int8", _TENSOR_AXIS_LABELS),
+        },
+    )
+    output = _tensor(
+        builder,
+        "label" if target.argmax else "logits",
+        "Class id of each pixel." if target.argmax else "Score of each class at each pixel.",
+        {6: _vector(builder, [labels])},
+    )
+    ends = _vector(builder, [image]), _vector(builder, [output])
+    graph = _table(builder, 10, {2: ("offset", ends[0]), 3: ("offset", ends[1])})
+    root = _table(  # ModelMetadata
+        builder,
+        8,
+        {
+            0: ("offset", builder.CreateString("DeepLab on MobileNetV2")),
+            1: ("offset", builder.CreateString("Semantic segmentation of photographs.")),
+            3: ("offset", _vector(builder, [graph])),
+            # The first version with every field above.
+            7: ("offset", builder.CreateString("1.0.0")),
+        },
+    )
+    builder.Finish(root, file_identifier=_IDENTIFIER)
+    return bytes(builder.Output())
+
+
+def label_archive(class_names: tuple[str, ...]) -> bytes:
+    """Return the ZIP archive with the labels, which is appended to the model."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        # A fixed date: the same model gives the same file.
+        archive.writestr(zipfile.ZipInfo(_LABEL_FILE), "".join(f"{n}\n" for n in class_names))
+    return content.getvalue()
+
+
+def _tensor(
+    builder: flatbuffers.Builder, name: str, description: str, fields: dict[int, int]
+) -> int:
+    strings = {0: builder.CreateString(name), 1: builder.CreateString(description)}
+    slots = {slot: ("offset", value) for slot, value in (strings | fields).items()}
+    return _table(builder, 7, slots)  # TensorMetadata
+
+
+def _table(builder: flatbuffers.Builder, fields: int, slots: dict[int, tuple[str, int]]) -> int:
+    builder.StartObject(fields)
+    for slot, (kind, value) in slots.items():
+        if kind == "offset":
+            builder.PrependUOffsetTRelativeSlot(slot, value, 0)
+        elif kind == "int8":
+            builder.PrependInt8Slot(slot, value, 0)
+        else:
+            builder.PrependUint8Slot(slot, value, 0)
+    return builder.EndObject()
+
+
+def _vector(builder: flatbuffers.Builder, offsets: list[int]) -> int:
+    builder.StartVector(4, len(offsets), 4)
+    for offset in reversed(offsets):
+        builder.PrependUOffsetTRelative(offset)
+    return builder.EndVector()
+
+
+def _floats(builder: flatbuffers.Builder, values: tuple[float, ...]) -> int:
+    builder.StartVector(4, len(values), 4)
+    for value in reversed(values):
+        builder.PrependFloat32(value)
+    return builder.EndVector()

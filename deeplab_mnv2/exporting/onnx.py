@@ -1,0 +1,175 @@
+"""ONNX: the graph built directly, channels first, norm folded, batch left free."""
+
+import json
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper, numpy_helper
+
+from deeplab_mnv2.config import ModelConfig
+from deeplab_mnv2.errors import UserError
+from deeplab_mnv2.exporting.graph import (
+    IMAGE,
+    LOGITS,
+    Add,
+    Concat,
+    Convolution,
+    Graph,
+    Operation,
+    Pool,
+    trace,
+)
+from deeplab_mnv2.exporting.target import Run, Target, normalize
+from deeplab_mnv2.models.deeplab import DeepLab
+
+# Resize takes the axes it works on since 18, which leaves the batch free.
+_OPSET = 18
+_IR_VERSION = 9
+LABEL = "label"
+
+
+def build(model: DeepLab, target: Target, calibration: list[np.ndarray]) -> bytes:
+    """Return an ONNX file for images (batch, channels, S, S) float32, normalised.
+
+    The output is `logits` (batch, classes, H', W') float32, or with `argmax` `label`
+    (batch, H', W') uint8. Labels and normalisation are in the model's metadata, as JSON.
+
+    Raises:
+        UserError: the target asks for int8.
+    """
+    if target.precision == "int8":
+        raise UserError("ONNX files are float32 or float16; set --format litert for int8.")
+    graph = trace(model, (target.size, target.size), upsample=target.resize)
+    writer = _Writer(graph, half=target.precision == "float16")
+    for operation in graph.operations:
+        writer.write(operation)
+    height, width, classes = graph.shapes[LOGITS]
+    output = helper.make_tensor_value_info(
+        LOGITS, TensorProto.FLOAT, ["batch", classes, height, width]
+    )
+    if target.argmax:
+        writer.node("ArgMax", [LOGITS], "class", axis=1, keepdims=0)
+        writer.node("Cast", ["class"], LABEL, to=TensorProto.UINT8)
+        output = helper.make_tensor_value_info(LABEL, TensorProto.UINT8, ["batch", height, width])
+    height, width, channels = graph.shapes[IMAGE]
+    image = helper.make_tensor_value_info(
+        IMAGE, TensorProto.FLOAT, ["batch", channels, height, width]
+    )
+    proto = helper.make_model(
+        helper.make_graph(writer.nodes, "deeplab_mnv2", [image], [output], writer.constants),
+        producer_name="deeplab_mnv2",
+        ir_version=_IR_VERSION,
+        opset_imports=[helper.make_opsetid("", _OPSET)],
+    )
+    helper.set_model_props(proto, _metadata(model.config, target))
+    onnx.checker.check_model(proto, full_check=True)
+    return proto.SerializeToString()
+
+
+def load(content: bytes, model: DeepLab) -> Run:
+    """Return the file's content as a function, run by ONNX Runtime."""
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+
+    def run(image: np.ndarray) -> np.ndarray:
+        pixels = normalize(image, model.config).transpose(0, 3, 1, 2)
+        output = session.run(None, {IMAGE: np.ascontiguousarray(pixels)})[0]
+        return output.transpose(0, 2, 3, 1) if output.ndim == 4 else output
+
+    return run
+
+
+def _metadata(model: ModelConfig, target: Target) -> dict[str, str]:
+    values = {
+        "class_names": target.class_names,
+        "image_mean": model.image_mean,
+        "image_std": model.image_std,
+        "colour_order": "RGB",
+        "normalization": "(grey level 0-255 - image_mean) / image_std",
+        "output_stride": model.output_stride,
+    }
+    return {name: json.dumps(value) for name, value in values.items()}
+
+
+class _Writer:
+    def __init__(self, graph: Graph, half: bool):
+        self.graph = graph
+        self.half = half
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+
+    def write(self, operation: Operation) -> None:
+        inputs, output = _inputs(operation), operation.output
+        if isinstance(operation, Convolution):
+            self.convolution(operation)
+        elif isinstance(operation, Add):
+            self.node("Add", inputs, output)
+        elif isinstance(operation, Concat):
+            self.node("Concat", inputs, output, axis=1)
+        elif isinstance(operation, Pool):
+            if operation.window == self.graph.shapes[operation.input][:2]:
+                self.node("GlobalAveragePool", inputs, output)
+            else:
+                self.node("AveragePool", inputs, output, kernel_shape=operation.window)
+        else:
+            size = self.graph.shapes[output][:2]
+            if self.graph.shapes[operation.input][:2] == (1, 1):
+                shape = self.constant(f"{output}.shape", np.array([1, 1, *size], np.int64))
+                self.node("Expand", [*inputs, shape], output)
+                return
+            # No region of interest, no scales: the size itself.
+            sizes = ["", "", self.constant(f"{output}.size", np.array(size, np.int64))]
+            rule = "align_corners" if operation.align_corners else "half_pixel"
+            self.node(
+                "Resize",
+                [*inputs, *sizes],
+                output,
+                mode="linear",
+                axes=[2, 3],
+                coordinate_transformation_mode=rule,
+            )
+
+    def convolution(self, conv: Convolution) -> None:
+        # (k, k, I, O) to (O, I, k, k); depthwise (k, k, 1, C) to (C, 1, k, k).
+        kernel = self.weight(f"{conv.output}.weight", conv.kernel.transpose(3, 2, 0, 1))
+        bias = self.constant(f"{conv.output}.bias", conv.bias)
+        (top, bottom), (left, right) = conv.pads
+        linear = conv.output if conv.activation == "none" else f"{conv.output}.linear"
+        self.node(
+            "Conv",
+            [conv.input, kernel, bias],
+            linear,
+            kernel_shape=conv.kernel.shape[:2],
+            strides=[conv.stride] * 2,
+            dilations=[conv.dilation] * 2,
+            group=conv.kernel.shape[-1] if conv.depthwise else 1,
+            pads=[top, left, bottom, right],
+        )
+        if conv.activation == "relu":
+            self.node("Relu", [linear], conv.output)
+        elif conv.activation == "relu6":
+            bounds = [self.scalar("zero", 0.0), self.scalar("six", 6.0)]
+            self.node("Clip", [linear, *bounds], conv.output)
+
+    def weight(self, name: str, array: np.ndarray) -> str:
+        if not self.half:
+            return self.constant(name, array)
+        stored = self.constant(f"{name}.half", array.astype(np.float16))
+        self.node("Cast", [stored], name, to=TensorProto.FLOAT)
+        return name
+
+    def scalar(self, name: str, value: float) -> str:
+        if all(constant.name != name for constant in self.constants):
+            self.constant(name, np.float32(value))
+        return name
+
+    def constant(self, name: str, array: np.ndarray) -> str:
+        self.constants.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
+        return name
+
+    def node(self, kind: str, inputs: list[str], output: str, **attributes) -> None:
+        self.nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
+
+
+def _inputs(operation: Operation) -> list[str]:
+    return list(operation.inputs) if hasattr(operation, "inputs") else [operation.input]

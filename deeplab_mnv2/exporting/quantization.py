@@ -1,0 +1,118 @@
+"""Integers for kernels and activations, from images of the training split."""
+
+import dataclasses
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ai_edge_quantizer import quantizer, recipe_manager
+from ai_edge_quantizer.recipe import AlgorithmName, TFLOperationName
+from jax import Array, lax
+
+from deeplab_mnv2.exporting.graph import IMAGE, Add, Concat, Convolution, Graph, Pool
+from deeplab_mnv2.models.layers import resize
+
+_LARGEST = 127  # symmetric int8
+# Images for the means of `correct_biases`; they settle long before the ranges do.
+_MEAN_IMAGES = 24
+
+
+def quantize(content: bytes, images: list[np.ndarray]) -> bytes:
+    """Return a float32 LiteRT file with int8 kernels and activations inside, float32 outside.
+
+    Ranges of activations are measured on normalised images (1, S, S, channels).
+    """
+    recipe = recipe_manager.RecipeManager()
+    recipe.add_static_config(
+        regex=".*",
+        operation_name=TFLOperationName.ALL_SUPPORTED,
+        activation_num_bits=8,
+        weight_num_bits=8,
+    )
+    # The task library takes no integer images, and its normalisation is for floats.
+    for end in (TFLOperationName.INPUT, TFLOperationName.OUTPUT):
+        recipe.add_quantization_config(
+            regex=".*", operation_name=end, algorithm_key=AlgorithmName.NO_QUANTIZE
+        )
+    worker = quantizer.Quantizer(bytearray(content), recipe.get_quantization_recipe())
+    with warnings.catch_warnings():
+        # It tells that calibration keeps all tensors, which is what calibration is.
+        warnings.simplefilter("ignore", UserWarning)
+        found = worker.calibrate({"serving_default": [{IMAGE: image} for image in images]})
+    result = worker.quantize(found, enable_progress_bar=False, enable_progress_report=False)
+    return bytes(result.quantized_model)
+
+
+def correct_biases(graph: Graph, images: list[np.ndarray]) -> Graph:
+    """Return the graph with biases that make up for what rounding the kernels shifts.
+
+    Rounded kernels change a layer's mean output by their error times the mean input (Nagel et
+    al. 2019, arXiv:1906.04721, Section 4.2), which in a depthwise layer is much.
+    """
+    run = jax.jit(lambda image: _mean_inputs(graph, image))
+    totals = None
+    for image in images[:_MEAN_IMAGES]:
+        means = run(image)
+        totals = means if totals is None else jax.tree.map(jnp.add, totals, means)
+    count = min(_MEAN_IMAGES, len(images))
+    operations = [
+        _corrected(operation, np.asarray(totals[operation.input]) / count)
+        if isinstance(operation, Convolution)
+        else operation
+        for operation in graph.operations
+    ]
+    return dataclasses.replace(graph, operations=operations)
+
+
+def _corrected(conv: Convolution, mean: np.ndarray) -> Convolution:
+    scale = np.abs(conv.kernel).max(axis=(0, 1, 2)) / _LARGEST
+    scale = np.where(scale == 0, 1, scale)
+    error = np.round(conv.kernel / scale) * scale - conv.kernel  # (k, k, I, O)
+    by_input = error.sum(axis=(0, 1))
+    shift = by_input[0] * mean if conv.depthwise else mean @ by_input
+    return dataclasses.replace(conv, bias=(conv.bias - shift).astype(np.float32))
+
+
+def _mean_inputs(graph: Graph, image: Array) -> dict[str, Array]:
+    """Return the mean of each channel of what the convolutions read, by tensor."""
+    tensors = evaluate(graph, image)
+    names = {op.input for op in graph.operations if isinstance(op, Convolution)}
+    return {name: jnp.mean(tensors[name], axis=(0, 1, 2)) for name in names}
+
+
+def evaluate(graph: Graph, image: Array) -> dict[str, Array]:
+    """Return every tensor of the graph, (1, H, W, C) by name."""
+    tensors = {IMAGE: image}
+    for operation in graph.operations:
+        size = graph.shapes[operation.output][:2]
+        if isinstance(operation, Convolution):
+            value = _convolve(operation, tensors[operation.input])
+        elif isinstance(operation, Add):
+            value = tensors[operation.inputs[0]] + tensors[operation.inputs[1]]
+        elif isinstance(operation, Concat):
+            value = jnp.concatenate([tensors[name] for name in operation.inputs], axis=-1)
+        elif isinstance(operation, Pool):
+            window = (1, *operation.window, 1)
+            total = lax.reduce_window(
+                tensors[operation.input], 0.0, lax.add, window, (1, 1, 1, 1), "VALID"
+            )
+            value = total / (window[1] * window[2])
+        else:
+            value = resize(tensors[operation.input], size, align_corners=operation.align_corners)
+        tensors[operation.output] = value
+    return tensors
+
+
+def _convolve(conv: Convolution, x: Array) -> Array:
+    y = lax.conv_general_dilated(
+        x,
+        jnp.asarray(conv.kernel),
+        window_strides=(conv.stride, conv.stride),
+        padding=conv.pads,
+        rhs_dilation=(conv.dilation, conv.dilation),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=conv.kernel.shape[-1] if conv.depthwise else 1,
+    )
+    y = y + jnp.asarray(conv.bias)
+    return {"none": y, "relu": jnp.maximum(y, 0), "relu6": jnp.clip(y, 0, 6)}[conv.activation]

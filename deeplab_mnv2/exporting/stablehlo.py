@@ -1,0 +1,45 @@
+"""StableHLO: the JAX program itself, for any batch and size, on CPU, CUDA and TPU."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import Array, export
+
+from deeplab_mnv2.errors import UserError
+from deeplab_mnv2.exporting.target import Run, Target
+from deeplab_mnv2.models.deeplab import DeepLab
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+
+
+def build(model: DeepLab, target: Target, calibration: list[np.ndarray]) -> bytes:
+    """Return a serialised `jax.export` program of images (B, H, W, 3) uint8 RGB.
+
+    H and W are multiples of 32 plus one. Normalisation is inside, as the format has no place
+    to write it down. Read it with `jax.export.deserialize(content).call(images)`.
+
+    Raises:
+        UserError: the target asks for another precision than float32.
+    """
+    if target.precision != "float32":
+        raise UserError("StableHLO files are float32; set --precision float32.")
+    graphdef, state = nnx.split(model)
+
+    def forward(images: Array) -> Array:
+        network = nnx.merge(graphdef, state)
+        images = network.normalize(images)
+        logits = network(images) if target.resize else network.head_logits(images)
+        if target.argmax:
+            return jnp.argmax(logits, axis=-1).astype(jnp.uint8)
+        return logits.astype(jnp.float32)
+
+    shape = export.symbolic_shape(f"b, 32*h + 1, 32*w + 1, {model.config.in_channels}")
+    program = export.export(jax.jit(forward), platforms=PLATFORMS)
+    return bytes(program(jax.ShapeDtypeStruct(shape, jnp.uint8)).serialize())
+
+
+def load(content: bytes, model: DeepLab) -> Run:
+    """Return the file's content as a function."""
+    program = jax.jit(export.deserialize(bytearray(content)).call)
+    return lambda image: np.asarray(program(image))

@@ -1,0 +1,126 @@
+"""From a path to a network: which importer reads it."""
+
+from pathlib import Path
+
+from deeplab_mnv2.errors import UserError
+from deeplab_mnv2.models.deeplab import DeepLab
+from deeplab_mnv2.models.mobilenet_v2 import Classifier
+from deeplab_mnv2.weights import hugging_face, native, pytorch
+from deeplab_mnv2.weights.files import open_checked, read_json, read_safetensors
+from deeplab_mnv2.weights.keras import read_keras
+from deeplab_mnv2.weights.tensorflow import read_checkpoint
+from deeplab_mnv2.weights.tensors import Weights, build, check
+from deeplab_mnv2.weights.tflite import read_tflite
+
+_READABLE = ".safetensors, .tflite, .h5, .keras, .pth, a TensorFlow checkpoint or hf://owner/name"
+
+
+def read(path: str) -> Weights:
+    """Return the weights at a path, checked, with the convention they were trained under.
+
+    `path` is a file (.safetensors, .tflite, .h5, .keras, .pth), the prefix of a TensorFlow
+    checkpoint, a folder with config.json and model.safetensors, or hf://owner/name[@revision].
+
+    Raises:
+        UserError: nothing is there, it is damaged, or of another network.
+    """
+    path = str(path)
+    if path.startswith("hf://"):
+        folder, revision = hugging_face.fetch(path)
+        weights = _read_folder(folder, {"source": path, "revision": revision})
+    elif Path(path).is_dir():
+        weights = _read_folder(Path(path), {"source": path})
+    else:
+        weights = _read_file(path)
+    return check(weights)
+
+
+def load(path: str, *, output_stride: int = 0) -> DeepLab:
+    """Return the segmentation network at a path (see `read`), ready for evaluation.
+
+    `output_stride` 0 keeps the stride that it was published with.
+
+    Raises:
+        UserError: as `read`, or the file holds no segmentation network.
+    """
+    model = build(read(path), output_stride=output_stride)
+    if isinstance(model, Classifier):
+        raise UserError(
+            f"{path} holds an ImageNet classifier; open it with weights.load_classifier, or "
+            "train a segmentation network from it with train.init_weights."
+        )
+    return model
+
+
+def load_classifier(path: str) -> Classifier:
+    """Return the ImageNet classifier at a path (see `read`), ready for evaluation.
+
+    Raises:
+        UserError: as `read`, or the file holds no classifier.
+    """
+    model = build(read(path))
+    if isinstance(model, DeepLab):
+        raise UserError(
+            f"{path} holds a segmentation network and no classifier; open it with weights.load."
+        )
+    return model
+
+
+def _read_file(path: str) -> Weights:
+    suffix = Path(path).suffix.lower()
+    if suffix == ".index" or Path(f"{path}.index").exists():
+        return read_checkpoint(path.removesuffix(".index"))
+    sha256 = open_checked(path)
+    provenance = {"source": path, "sha256": sha256}
+    if suffix == ".tflite":
+        return read_tflite(path, provenance)
+    if suffix in (".h5", ".hdf5", ".keras"):
+        return read_keras(path, provenance)
+    if suffix in (".pth", ".pt", ".bin"):
+        return _from_state_dict(pytorch.read_state_dict(path), Path(path).parent, provenance)
+    if suffix == ".safetensors":
+        arrays, metadata = read_safetensors(path)
+        if metadata.get("format") == native.FORMAT:
+            return native.from_native(arrays, metadata, provenance)
+        return _from_state_dict(arrays, Path(path).parent, provenance)
+    raise UserError(f"{path} is in no format that is read here; give {_READABLE}.")
+
+
+def _read_folder(folder: Path, provenance: dict[str, str]) -> Weights:
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        path = folder / name
+        if path.exists():
+            break
+    else:
+        raise UserError(f"{provenance['source']} holds no model.safetensors; check the path.")
+    sha256 = open_checked(path)
+    # The hub's cache names large files by their SHA-256.
+    stored = path.resolve().name
+    if len(stored) == 64 and stored != sha256:
+        raise UserError(
+            f"The cached copy of {provenance['source']} is damaged: its digest is wrong; delete "
+            f"{path.resolve()} to fetch it again."
+        )
+    if name == "model.safetensors":
+        arrays, _ = read_safetensors(path)
+    else:
+        arrays = pytorch.read_state_dict(str(path))
+    return _from_state_dict(arrays, folder, {**provenance, "sha256": sha256})
+
+
+def _from_state_dict(arrays, folder: Path, provenance: dict[str, str]) -> Weights:
+    """Return the weights of a PyTorch state dict, whose names tell the library."""
+    settings, processor = (
+        read_json(folder / name) if (folder / name).exists() else {}
+        for name in ("config.json", "preprocessor_config.json")
+    )
+    if any(name.endswith("conv_stem.first_conv.convolution.weight") for name in arrays):
+        return hugging_face.from_hugging_face(arrays, settings, processor, provenance)
+    if "features.0.0.weight" in arrays:
+        return pytorch.from_torchvision(arrays, provenance)
+    if "conv_stem.weight" in arrays:
+        return pytorch.from_timm(arrays, settings, provenance)
+    raise UserError(
+        f"{provenance['source']} holds tensors of another network; MobileNetV2 is read as "
+        "torchvision, timm and transformers name it."
+    )

@@ -1,0 +1,126 @@
+"""Our own weights file: safetensors, with everything needed to use it in the metadata."""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import numpy as np
+import safetensors.numpy
+
+from deeplab_mnv2.config import ModelConfig, model_from_dict, to_dict
+from deeplab_mnv2.errors import UserError
+from deeplab_mnv2.weights.files import reason
+from deeplab_mnv2.weights.tensors import Kind, Weights, check
+
+FORMAT = "deeplab_mnv2"
+VERSION = 1
+
+
+def save(
+    path: str | os.PathLike[str],
+    weights: Weights,
+    *,
+    scores: Mapping[str, Any] | None = None,
+    half: bool = False,
+) -> None:
+    """Write `weights` as one safetensors file, whole or not at all.
+
+    The metadata holds the config with its convention, the provenance and the scores, those
+    of `weights` unless given. `half` stores kernels as float16, which halves the file; norm
+    stays float32, because variances leave float16's range.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    check(weights)
+    tensors = {
+        name: array.astype(np.float16) if half and name.endswith("kernel") else array
+        for name, array in weights.tensors.items()
+    }
+    provenance = dict(weights.provenance)
+    if not provenance["source"].startswith("hf://"):
+        # The folder is nobody else's concern.
+        provenance["source"] = Path(provenance["source"]).name
+    metadata = {
+        "format": FORMAT,
+        "version": str(VERSION),
+        "kind": weights.kind,
+        "config": json.dumps(to_dict(weights.config)),
+        "provenance": json.dumps(provenance),
+        "scores": json.dumps(weights.scores if scores is None else dict(scores)),
+        "digest": _digest(tensors),
+    }
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.tmp")
+    try:
+        temporary.write_bytes(safetensors.numpy.save(tensors, metadata))
+        os.replace(temporary, target)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(
+            f"{target} cannot be written ({error.strerror}); choose another place."
+        ) from error
+
+
+def from_native(
+    tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str], provenance: Mapping[str, str]
+) -> Weights:
+    """Return the weights in a file that `save` wrote.
+
+    `provenance` is the stored one, with this file as `source` and the one it was made from
+    as `made_from`.
+
+    Raises:
+        UserError: the file is damaged, or of a newer version.
+    """
+    path = provenance["source"]
+    if metadata.get("version") != str(VERSION):
+        raise UserError(
+            f"{path} has format version {metadata.get('version')}, but this deeplab_mnv2 reads "
+            f"version {VERSION}; update the package."
+        )
+    if metadata.get("digest") != _digest(tensors):
+        raise UserError(
+            f"{path} is damaged: its tensors do not match the digest stored in it; fetch it again."
+        )
+    try:
+        config = model_from_dict(json.loads(metadata["config"]))
+        _check_types(config)
+        stored = {str(k): str(v) for k, v in json.loads(metadata["provenance"]).items()}
+        scores = json.loads(metadata["scores"])
+        kind = metadata["kind"]
+        if kind not in get_args(Kind):
+            raise ValueError(f"kind {kind!r}")
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path} is damaged: its metadata cannot be read ({reason(error)})."
+        ) from error
+    # A file made from a file made from one still names the first.
+    first = {
+        "made_from": stored.get("source", "unknown"),
+        "made_from_sha256": stored.get("sha256", "unknown"),
+    }
+    provenance = {**first, **stored, **provenance}
+    tensors = {name: array.astype(np.float32) for name, array in tensors.items()}
+    return Weights(tensors, config, cast(Kind, kind), provenance, scores)
+
+
+def _digest(tensors: Mapping[str, np.ndarray]) -> str:
+    """Return the SHA-256 of names, types, shapes and values."""
+    digest = hashlib.sha256()
+    for name, array in sorted(tensors.items()):
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _check_types(config: ModelConfig) -> None:
+    for field in dataclasses.fields(config):
+        value, default = getattr(config, field.name), field.default
+        # JSON writes 1.0 as it is, but a hand-made file may say 1.
+        if not isinstance(value, (int, float) if isinstance(default, float) else type(default)):
+            raise TypeError(f"setting {field.name}={value!r}")

@@ -1,0 +1,20 @@
+"""Half the width: 0.70 M parameters, 0.87 G multiply-adds at 513.
+
+Channels are rounded as in Google's model (divisible_by 1), whose score from COCO weights is
+70.19 mIoU (TensorFlow DeepLab's model zoo). ImageNet weights of width 0.5 are rounded to 8 in
+one stage and do not fit, so this starts from random weights unless given others. Not run here.
+
+    python -m deeplab_mnv2.train --config experiments/voc_dm05_os16.py:VOC2012 \\
+        --workdir runs/voc_dm05_os16
+"""
+
+from deeplab_mnv2.config import Config
+from experiments import voc_os16
+
+
+def get_config(folder: str = "") -> Config:
+    config = voc_os16.get_config(folder)
+    config.model.width_multiplier = 0.5
+    config.model.divisible_by = 1
+    config.train.init_weights = ""
+    return config

@@ -1,0 +1,21 @@
+"""The mobile head at output stride 8: finer features at five times the cost.
+
+Starts from a run of voc_os16 (any weights file whole, not only its backbone), with frozen norm
+and a lower learning rate, as DeepLabv3 (arXiv:1706.05587, Section 4.1) does for its test server.
+Not run here.
+
+    python -m deeplab_mnv2.train --config experiments/voc_os8.py:VOC2012 --workdir runs/voc_os8 \\
+        --weights voc_os16.safetensors
+"""
+
+from deeplab_mnv2.config import Config
+from experiments import voc_os16
+
+
+def get_config(folder: str = "") -> Config:
+    config = voc_os16.get_config(folder)
+    config.model.output_stride = 8
+    config.optimizer.learning_rate = 0.001
+    config.train.freeze_norm = True
+    config.train.init_parts = ("backbone", "aspp", "classifier")
+    return config

@@ -1,0 +1,79 @@
+"""Intervals against SciPy's, and what must hold of any."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from deeplab_mnv2.evaluation.bootstrap import difference_intervals, score_intervals
+from deeplab_mnv2.evaluation.metrics import iou_per_class, miou
+
+
+def random_confusions(images: int = 60, classes: int = 4, seed: int = 0) -> np.ndarray:
+    """Return confusion matrices of images that are hard to a different degree."""
+    rng = np.random.default_rng(seed)
+    right = rng.beta(4, 2, size=(images, 1, 1)) * np.eye(classes)
+    wrong = rng.dirichlet(np.ones(classes), size=(images, classes)) * 0.3
+    return (1000 * (right + wrong)).astype(np.int64)
+
+
+def test_agrees_with_scipy():
+    confusions = random_confusions()
+    found = score_intervals(confusions, samples=4000)
+
+    def peer(statistic):
+        return stats.bootstrap(
+            (np.arange(len(confusions)),),
+            lambda drawn: statistic(confusions[drawn].sum(axis=0)),
+            n_resamples=4000,
+            method="percentile",
+            vectorized=False,
+            rng=np.random.default_rng(1),
+        ).confidence_interval
+
+    np.testing.assert_allclose(found.miou, peer(miou), atol=0.004)
+    per_class = peer(iou_per_class)
+    np.testing.assert_allclose(found.iou, np.stack(per_class, axis=-1), atol=0.006)
+
+
+def test_images_that_are_alike_leave_no_doubt():
+    one = random_confusions(images=1)[0]
+    found = score_intervals(np.stack([one] * 5), samples=30)
+    assert found.miou == pytest.approx([float(miou(one))] * 2)
+
+
+def test_same_seed_same_interval():
+    confusions = random_confusions()
+    assert score_intervals(confusions, samples=120) == score_intervals(confusions, samples=120)
+
+
+def test_a_run_does_not_differ_from_itself():
+    confusions = random_confusions()
+    found = difference_intervals(confusions, confusions, samples=50)
+    assert found.miou == (0, 0)
+    assert found.iou == [(0, 0)] * 4
+
+
+def test_pairing_tells_apart_what_the_intervals_alone_do_not():
+    first = random_confusions()
+    second = first.copy()
+    # Every image a little better: each error of 8 becomes right once.
+    moved = second[:, 0, 1] // 8
+    second[:, 0, 1] -= moved
+    second[:, 0, 0] += moved
+    apart = [score_intervals(c, samples=500).miou for c in (first, second)]
+    assert apart[0][1] > apart[1][0]
+    low, high = difference_intervals(first, second, samples=500).miou
+    assert 0 < low < high
+    backwards = difference_intervals(second, first, samples=500).miou
+    assert backwards == pytest.approx((-high, -low))
+
+
+def test_no_interval_from_too_little():
+    confusions = random_confusions(images=3)
+    confusions[1:, 2] = 0  # class 2 is labelled in one image only
+    found = score_intervals(confusions, samples=50)
+    assert found.miou is not None
+    assert [interval is None for interval in found.iou] == [False, False, True, False]
+    for few, samples in ((confusions[:1], 50), (confusions[:0], 50), (confusions, 0)):
+        assert score_intervals(few, samples=samples).miou is None
+        assert difference_intervals(few, few, samples=samples).iou == [None] * 4

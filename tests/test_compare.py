@@ -1,0 +1,192 @@
+"""Comparisons: what they find, what they refuse, and the command as a user runs it."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from deeplab_mnv2.errors import UserError
+from deeplab_mnv2.evaluation.comparison import compare, load_runs, verdict
+from deeplab_mnv2.evaluation.comparison_page import write_comparison
+from deeplab_mnv2.evaluation.metrics import iou_per_class, miou
+from deeplab_mnv2.evaluation.result import write
+from tests.evaluations import DATA, made_up
+from tests.test_report import (
+    HISTORY,
+    Page,
+    in_chromium,
+    require_accessible,
+    require_self_contained,
+)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Two runs over the same images, the second far better, and one much like the first."""
+    parent = tmp_path_factory.mktemp("runs")
+    for name, wrong in (("bad", 0.7), ("good", 0.05), ("alike", 0.69)):
+        write(made_up(wrong=wrong), parent / name)
+    return parent
+
+
+@pytest.fixture(scope="module")
+def page(folders):
+    runs = load_runs([folders / name for name in ("bad", "good", "alike")])
+    found = compare(runs, samples=50)
+    histories = {run.title: HISTORY for run in runs}
+    write_comparison(runs, found, folders / "compare.html", histories)
+    return folders / "compare.html"
+
+
+def test_differences_are_those_of_the_scores(folders):
+    runs = load_runs([folders / "bad", folders / "good"])
+    (found,) = compare(runs, samples=200)["differences"]
+    totals = [run.confusions.sum(axis=0) for run in runs]
+    assert found["difference"] == pytest.approx(float(miou(totals[1]) - miou(totals[0])))
+    iou = iou_per_class(totals[1]) - iou_per_class(totals[0])
+    for name, value in zip(runs[0].result["iou"], iou, strict=True):
+        entry = found["iou"][name]
+        assert (entry["difference"] is None) == bool(np.isnan(value))
+        assert entry["difference"] is None or entry["difference"] == pytest.approx(value)
+    low, high = found["ci95"]
+    assert 0 < low < found["difference"] < high
+    assert found["excludes_zero"]
+    assert verdict(found) == "better"
+    (back,) = compare(runs[::-1], samples=200)["differences"]
+    assert back["ci95"] == pytest.approx([-high, -low])
+    assert verdict(back) == "worse"
+
+
+def test_an_interval_with_zero_shows_nothing(folders, tmp_path):
+    write(made_up(wrong=0.7), tmp_path / "again")
+    found = compare(load_runs([folders / "bad", tmp_path / "again"]), samples=50)
+    assert found["differences"][0]["ci95"] == [0, 0]
+    assert found["differences"][0]["excludes_zero"] is False
+    assert verdict(found["differences"][0]) == "includes zero"
+
+
+def test_runs_of_one_name_are_called_by_their_folders(folders, tmp_path):
+    write(made_up(wrong=0.2), tmp_path / "bad")
+    runs = load_runs([folders / "bad", tmp_path / "bad"])
+    assert [run.title for run in runs] == [str(folders / "bad"), str(tmp_path / "bad")]
+
+
+def test_other_protocols_are_refused_by_name(folders, tmp_path):
+    write(made_up(output_stride=8), tmp_path / "stride")
+    with pytest.raises(UserError, match=r"differently, in output_stride \(16 and 8\)"):
+        load_runs([folders / "bad", tmp_path / "stride"])
+
+
+def test_broken_runs_are_refused(folders, tmp_path):
+    bad = folders / "bad"
+    with pytest.raises(UserError, match="named twice"):
+        load_runs([bad, folders / "good" / ".." / "bad"])
+    with pytest.raises(UserError, match=r"nowhere holds no eval\.json"):
+        load_runs([bad, tmp_path / "nowhere"])
+    run = tmp_path / "run"
+    write(made_up(wrong=0.2), run)
+    (run / "confusions.npz").unlink()
+    with pytest.raises(UserError, match=r"run holds no confusions\.npz"):
+        load_runs([bad, run])
+    write(made_up(wrong=0.2), run)
+    (run / "eval.json").write_text("{")
+    with pytest.raises(UserError, match="cannot be read"):
+        load_runs([bad, run])
+    write(made_up(wrong=0.2), run)
+    (run / "confusions.npz").write_bytes((bad / "confusions.npz").read_bytes())
+    with pytest.raises(UserError, match="are of two evaluations"):
+        load_runs([bad, run])
+    write(made_up(wrong=0.2), run)
+    result = json.loads((run / "eval.json").read_text())
+    del result["calibration"]
+    (run / "eval.json").write_text(json.dumps(result))
+    with pytest.raises(UserError, match="older version, without calibration"):
+        load_runs([bad, run])
+    evaluation = made_up(wrong=0.2)
+    evaluation.counts.names.reverse()
+    evaluation.pictures.clear()
+    write(evaluation, run)
+    with pytest.raises(UserError, match="same images in the same order"):
+        load_runs([bad, run])
+
+
+def test_page_is_self_contained_and_accessible(page):
+    text = page.read_text()
+    require_self_contained(text)
+    parsed = Page(text)
+    require_accessible(parsed)
+    assert len(parsed.find("tr", **{"data-class": "3"})) == 2
+    # 3 curves, boundary and reliability, each with all runs.
+    assert len(parsed.find("svg")) == 5
+    assert len(parsed.find("ul", **{"class": "legend"})) == 5
+    cards = parsed.find("li", **{"class": "card"})
+    assert len(cards) >= 2
+    # Image, label, three predictions, two changes.
+    assert len(parsed.find("div", role="img")) == 7 * len(cards)
+    assert "excludes zero" in text
+
+
+def test_runs_without_pictures_are_still_compared(folders, tmp_path):
+    write(made_up(wrong=0.2), tmp_path / "bare")
+    (tmp_path / "bare" / "pictures.zip").unlink()
+    runs = load_runs([folders / "bad", tmp_path / "bare"])
+    found = compare(runs, samples=20)
+    write_comparison(runs, found, tmp_path / "compare.html", {run.title: [] for run in runs})
+    text = (tmp_path / "compare.html").read_text()
+    assert "no pictures of the same images" in text
+    assert not Page(text).find("li", **{"class": "card"})
+
+
+def test_pictures_are_ordered_by_gain_in_a_browser(page):
+    found = in_chromium(
+        page,
+        """
+        const gains = (key) => [...document.querySelectorAll(".card")]
+          .map((card) => Number(card.dataset[key]));
+        const results = { first: gains("gain1") };
+        const sort = document.querySelector("#sort");
+        for (const value of ["-gain1", "gain1", "-gain2", "gain2"]) {
+          sort.value = value;
+          sort.dispatchEvent(new Event("change"));
+          results[value] = gains(value.replace("-", ""));
+        }
+        document.querySelector("#classes a[data-filter='0']").click();
+        results.shown = document.querySelector("#shown").textContent;
+        return results;
+        """,
+    )
+    assert found["errors"] == []
+    assert found["first"] == found["-gain1"]
+    for key in ("gain1", "gain2"):
+        assert found[key] == sorted(found[key])
+        assert found[f"-{key}"] == sorted(found[key], reverse=True)
+    assert "with background" in found["shown"]
+
+
+def command(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "deeplab_mnv2.compare", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_command_prints_and_leaves_the_differences(folders, tmp_path):
+    done = command(folders / "bad", folders / "good", "--output", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert "good against bad: +" in done.stdout
+    assert "excludes zero" in done.stdout
+    assert DATA.class_names[1] in done.stdout
+    found = json.loads((tmp_path / "out" / "compare.json").read_text())
+    assert [run["run"] for run in found["runs"]] == ["bad", "good"]
+    assert found["differences"][0]["excludes_zero"] is True
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["compare.html", "compare.json"]
+
+
+def test_command_wants_two_runs(folders):
+    done = command(folders / "bad")
+    assert done.returncode == 2
+    assert done.stderr.strip().startswith("error: Name two runs or more")
+    assert done.stderr.count("\n") == 1

@@ -1,0 +1,43 @@
+"""Scoring from the command's point of view, on drawn scenes and on real images."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from flax import nnx
+
+from deeplab_mnv2 import weights
+from deeplab_mnv2.config import EvaluationConfig
+from deeplab_mnv2.data.folder import Folder
+from deeplab_mnv2.errors import UserError
+from deeplab_mnv2.evaluate import at_output_stride, evaluate
+from deeplab_mnv2.models.deeplab import DeepLab
+
+
+def test_another_output_stride_has_the_same_weights(config):
+    model = DeepLab(config.model, rngs=nnx.Rngs(0))
+    fine = at_output_stride(model, 8)
+    assert fine.config.output_stride == 8
+    assert model.config.output_stride == 16
+    ours, theirs = (nnx.to_flat_state(nnx.state(m, nnx.Param)) for m in (fine, model))
+    for (path, one), (_, other) in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(one[...], other[...], err_msg=str(path))
+
+
+def test_classes_must_agree(config):
+    model = DeepLab(dataclasses.replace(config.model, num_classes=5), rngs=nnx.Rngs(0))
+    with pytest.raises(UserError, match="num_classes"):
+        evaluate(model, config)
+
+
+@pytest.mark.slow
+def test_googles_weights_reach_their_score_on_real_voc(shared, config):
+    root = str(shared / "voc2012")
+    model = weights.load(str(shared / "weights/deeplabv3_mnv2_pascal_quant.tflite"))
+    config.data.val = Folder(root=root, split="val")
+    config.evaluation = EvaluationConfig()
+    result = evaluate(model, config).result
+    # LiteRT's own run of the file on these images: 0.7252.
+    assert result["images"] == 443
+    assert result["miou"] == pytest.approx(0.7252, abs=0.01)
+    assert result["compilations"] == 1

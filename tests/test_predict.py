@@ -1,0 +1,150 @@
+"""From arguments to results: names, misses, and the command as a user runs it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deeplab_mnv2 import weights
+from deeplab_mnv2.data.decode import read_label
+from deeplab_mnv2.errors import UserError
+from deeplab_mnv2.predict import find_images, predict, save
+from deeplab_mnv2.segmentation import Segmentation
+from deeplab_mnv2.segmenter import Segmenter
+from tests.random_weights import random_weights
+
+TINY = {"width_multiplier": 0.35, "head_channels": 32, "num_classes": 3}
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch) -> Path:
+    """A folder with photographs, which is the working directory."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for name in ("a/x.jpg", "a/deep/y.PNG", "b/x.png", "b/x.jpg", "note.txt", "dotted.v1.jpg"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".txt":
+            path.write_text("no image")
+        else:
+            Image.fromarray(rng.integers(0, 256, (20, 30, 3), np.uint8)).save(path)
+    return tmp_path
+
+
+def _names(*arguments: str, output: str = "out") -> dict[str, str]:
+    results, misses = find_images(list(arguments), Path(output))
+    assert not misses
+    here = Path.cwd()
+    return {
+        str(image.relative_to(here)): str(result.relative_to(output))
+        for image, result in results.items()
+    }
+
+
+def test_a_file_gives_its_name(photos):
+    assert _names("a/x.jpg") == {"a/x.jpg": "x"}
+    assert _names("dotted.v1.jpg") == {"dotted.v1.jpg": "dotted.v1"}
+
+
+def test_a_folder_keeps_its_inner_paths(photos):
+    assert _names("a") == {"a/x.jpg": "x", "a/deep/y.PNG": "deep/y"}
+
+
+def test_a_pattern_keeps_the_path_below_its_fixed_part(photos):
+    assert _names("*/x.png") == {"b/x.png": "b/x"}
+    assert _names("a/**/*.PNG") == {"a/deep/y.PNG": "deep/y"}
+
+
+def test_shared_names_keep_what_tells_them_apart(photos):
+    assert _names("a/x.jpg", "b/x.jpg") == {"a/x.jpg": "a/x", "b/x.jpg": "b/x"}
+    assert _names("b") == {"b/x.jpg": "x.jpg", "b/x.png": "x.png"}
+    assert _names("a", "b") == {
+        "a/x.jpg": "a/x",
+        "a/deep/y.PNG": "deep/y",
+        "b/x.jpg": "b/x.jpg",
+        "b/x.png": "b/x.png",
+    }
+
+
+def test_an_image_given_twice_counts_once(photos):
+    assert _names("a/x.jpg", "a", "./a/x.jpg") == {"a/x.jpg": "x", "a/deep/y.PNG": "deep/y"}
+
+
+def test_results_of_an_earlier_run_are_no_photographs(photos):
+    assert "b/x.png" not in _names(".", output="b")
+    assert len(_names(".", output="out")) == 5
+
+
+def test_what_names_no_image_is_told(photos):
+    (photos / "empty").mkdir()
+    results, misses = find_images(["empty", "nothing.jpg", "*.gif", "a/x.jpg"], Path("out"))
+    assert len(results) == 1
+    assert [miss.split()[0] for miss in misses] == ["empty", "nothing.jpg", "*.gif"]
+
+
+def test_results_never_overwrite_an_image(photos):
+    with pytest.raises(UserError, match=r"overwrite .*b/x\.png"):
+        find_images(["b/x.png"], Path("b"))
+    find_images(["a/x.jpg"], Path("a"))
+    Image.new("RGB", (3, 3)).save("a/x_overlay.jpg")
+    with pytest.raises(UserError, match=r"overwrite .*a/x_overlay\.jpg"):
+        find_images(["a/x.jpg", "a/x_overlay.jpg"], Path("a"))
+
+
+def test_predict_writes_results_and_names_damaged_images(photos):
+    (photos / "a" / "damaged.jpg").write_bytes((photos / "a" / "x.jpg").read_bytes()[:400])
+    segmenter = Segmenter(weights.build(random_weights(**TINY)))
+    results, _ = find_images(["a"], Path("out"))
+    done = []
+    failures = predict(segmenter, results, probabilities=True, on_done=done.append)
+    assert sorted(done) == sorted(results)
+    assert len(failures) == 1
+    assert "a/damaged.jpg" in failures[0]
+    label = read_label(Path("out/deep/y.png"), num_classes=3)
+    assert (label == segmenter(photos / "a/deep/y.PNG").label).all()
+    with Image.open("out/deep/y_overlay.jpg") as overlay:
+        assert overlay.size == (30, 20)
+    with np.load("out/deep/y.npz") as file:
+        assert file["probabilities"].shape == (20, 30, 3)
+        assert file["probabilities"].dtype == np.float16
+        np.testing.assert_allclose(file["probabilities"].sum(-1), 1, atol=2e-3)
+    assert sorted(p.name for p in Path("out").rglob("*.*")) == [
+        "x.npz",
+        "x.png",
+        "x_overlay.jpg",
+        "y.npz",
+        "y.png",
+        "y_overlay.jpg",
+    ]
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    label = np.zeros((4, 4), np.uint8)
+    segmentation = Segmentation(np.zeros((4, 4, 3), np.uint8), label, ("a",))
+    with pytest.raises(UserError, match=r"file/x cannot be written"):
+        save(segmentation, tmp_path / "file" / "x")
+
+
+def test_the_command(photos):
+    weights.save("tiny.safetensors", random_weights(**TINY))
+    Path("damaged.png").write_text("no image")
+    command = [sys.executable, "-m", "deeplab_mnv2.predict", "--weights=tiny.safetensors"]
+    listed = "a/x.jpg\nnothing.jpg\n"
+    done = subprocess.run(
+        [*command, "--output", "out", "-", "b/x.png", "damaged.png"],
+        input=listed,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "2 images" in done.stdout
+    errors = done.stderr.splitlines()
+    assert [line.startswith("error: ") for line in errors] == [True, True]
+    assert "nothing.jpg" in errors[0]
+    assert "damaged.png" in errors[1]
+    assert sorted(p.name for p in Path("out").rglob("*.png")) == ["x.png", "x.png"]
