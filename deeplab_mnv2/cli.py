@@ -18,21 +18,17 @@ from deeplab_mnv2.errors import UserError
 
 QUICKSTART = Path(__file__).resolve().parent.parent / "experiments" / "quickstart.py"
 
-flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
-_DISTRIBUTED = flags.DEFINE_bool(
-    "distributed", False, "Call jax.distributed.initialize(): one process of several."
-)
 
-
-def define_config() -> flags.FlagHolder[Config]:
+def define_config() -> None:
     """Define `--config FILE[:ARG]` and, for each of its fields, `--config.a.b=value`."""
     # No default here: a default is loaded at once, outside of `run`, where mistakes are told.
-    return config_flags.DEFINE_config_file(
+    config_flags.DEFINE_config_file(
         "config",
         None,
         "Experiment file, with an argument after a colon; fields as --config.train.total_steps=9. "
         "Default: experiments/quickstart.py.",
     )
+    flags.DEFINE_bool("distributed", False, "Call jax.distributed.initialize(): one of several.")
 
 
 def overridden() -> set[str]:
@@ -82,6 +78,10 @@ def run(main: Callable[[], None]) -> None:
     Ctrl-C ends with status 130. Compiled programs are kept in `~/.cache/deeplab_mnv2`, or in
     `JAX_COMPILATION_CACHE_DIR`, so that a second start does not compile again.
     """
+    flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
+    for name in {"config", "distributed", "debug"} & set(flags.FLAGS):
+        # `--help` shows the flags of the command's own file, and these.
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
     logging.set_verbosity(logging.ERROR)
     debug = "--debug" in sys.argv
     try:
@@ -101,7 +101,7 @@ def _start(main: Callable[[], None]) -> None:
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
         jax.config.update("jax_compilation_cache_dir", str(cache / "deeplab_mnv2"))
-    if _DISTRIBUTED.value:
+    if "distributed" in flags.FLAGS and flags.FLAGS.distributed:
         jax.distributed.initialize()
     main()
 
@@ -149,7 +149,7 @@ def _fields(cls: type, prefix: str = "") -> list[str]:
     names = []
     for field in dataclasses.fields(cls):
         names.append(prefix + field.name)
-        if dataclasses.is_dataclass(field.type):
+        if isinstance(field.type, type) and dataclasses.is_dataclass(field.type):
             names += _fields(field.type, f"{prefix}{field.name}.")
     return names
 

@@ -27,7 +27,6 @@ from deeplab_mnv2.evaluation.comparison_page import write_comparison
 from deeplab_mnv2.training.log import read_metrics
 
 _NUMBER = partial(Column, justify="right")
-_OUTPUT = flags.DEFINE_string("output", "", "Folder for the results; default runs/compare.")
 
 
 def main() -> None:
@@ -36,7 +35,7 @@ def main() -> None:
     folders = [Path(argument) for argument in flags.FLAGS(sys.argv)[1:]]
     if len(folders) < 2:
         raise UserError("Name two runs or more, folders that train or evaluate has finished.")
-    output = Path(_OUTPUT.value or "runs/compare")
+    output = Path(flags.FLAGS.output or "runs/compare")
     runs = load_runs(folders)
     cli.require_writable(output, "--output")
     found = compare(runs, samples=EvaluationConfig().bootstrap_samples)
@@ -91,4 +90,5 @@ def _signed(value: float | None) -> str:
 
 
 if __name__ == "__main__":
+    flags.DEFINE_string("output", "", "Folder for the results; default runs/compare.")
     cli.run(main)

@@ -212,8 +212,8 @@ class EvaluationConfig:
     # Distances in pixels from a label boundary within which boundary mIoU is scored.
     boundary_widths: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
     bootstrap_samples: int = 1000
-    # Images drawn in the report: the worst, the best and evenly spread ones, a third each.
-    pictures: int = 12
+    # Images shown in the report: the worst, the best and random ones, a third each.
+    pictures: int = 48
 
 
 @dataclasses.dataclass

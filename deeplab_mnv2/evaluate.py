@@ -6,7 +6,6 @@
 Leaves eval.json, confusions.npz and report.html in the output folder.
 """
 
-import copy
 import dataclasses
 from pathlib import Path
 
@@ -22,15 +21,6 @@ from deeplab_mnv2.evaluation.result import Evaluation, Evaluator, write
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.training.checkpoint import load_model
 from deeplab_mnv2.training.log import read_metrics
-
-_CONFIG = cli.define_config()
-_WEIGHTS = flags.DEFINE_string("weights", "", "File, folder or hf://owner/name to score.")
-_WORKDIR = flags.DEFINE_string("workdir", "", "Score this run's newest checkpoint instead.")
-_SPLIT = flags.DEFINE_string("split", "", "Split of the config's validation data set.")
-_STRIDE = flags.DEFINE_integer("output_stride", 0, "8, 16 or 32; 0 is the weights' own.")
-_SCALES = flags.DEFINE_list("scales", [], "Input scales to average, such as 0.5,0.75,1.0.")
-_FLIP = flags.DEFINE_bool("flip", False, "Average with the mirror image.")
-_OUTPUT = flags.DEFINE_string("output", "", "Folder for the results; default runs/eval.")
 
 
 def evaluate(model: DeepLab, config: Config) -> Evaluation:
@@ -60,35 +50,36 @@ def at_output_stride(model: DeepLab, output_stride: int) -> DeepLab:
     """Return a model with the same weights and another output stride, in evaluation mode."""
     config = dataclasses.replace(model.config, output_stride=output_stride)
     other = nnx.eval_shape(lambda: DeepLab(config, rngs=nnx.Rngs(0)))
-    nnx.update(other, nnx.state(model, nnx.Param, nnx.BatchStat))
+    nnx.update(other, nnx.state(model))
     other.eval()
     return other
 
 
 def main() -> None:
     """Run the command."""
-    config = copy.deepcopy(_CONFIG.value)
-    if bool(_WEIGHTS.value) == bool(_WORKDIR.value):
+    given = flags.FLAGS
+    config = given.config
+    if bool(given.weights) == bool(given.workdir):
         raise UserError("Give either --weights FILE or --workdir RUN, which says what to score.")
-    model = load_model(Path(_WORKDIR.value)) if _WORKDIR.value else weights.load(_WEIGHTS.value)
+    model = load_model(Path(given.workdir)) if given.workdir else weights.load(given.weights)
     _refuse_other_convention(config.model, model.config)
-    if _SPLIT.value:
-        config.data.val = dataclasses.replace(config.data.val, split=_SPLIT.value)
-    if _STRIDE.value:
-        config.evaluation.output_stride = _STRIDE.value
-    if _SCALES.value:
-        config.evaluation.scales = cli.numbers("scales", _SCALES.value)
-    if _FLIP.value:
+    if given.split:
+        config.data.val.split = given.split
+    if given.output_stride:
+        config.evaluation.output_stride = given.output_stride
+    if given.scales:
+        config.evaluation.scales = cli.numbers("scales", given.scales)
+    if given.flip:
         config.evaluation.flip = True
-    output = Path(_OUTPUT.value or "runs/eval")
+    output = Path(given.output or "runs/eval")
     cli.require_writable(output, "--output")
     evaluation = evaluate(model, config)
     write(evaluation, output)
     write_report(
         evaluation,
         output / "report.html",
-        title=Path(_WEIGHTS.value or _WORKDIR.value).name,
-        history=read_metrics(Path(_WORKDIR.value, "metrics.jsonl")) if _WORKDIR.value else None,
+        title=Path(given.weights or given.workdir).name,
+        history=read_metrics(Path(given.workdir, "metrics.jsonl")) if given.workdir else None,
     )
     _print(evaluation, output)
 
@@ -121,4 +112,12 @@ def _print(evaluation: Evaluation, output: Path) -> None:
 
 
 if __name__ == "__main__":
+    cli.define_config()
+    flags.DEFINE_string("weights", "", "File, folder or hf://owner/name to score.")
+    flags.DEFINE_string("workdir", "", "Score this run's newest checkpoint instead.")
+    flags.DEFINE_string("split", "", "Split of the config's validation data set.")
+    flags.DEFINE_integer("output_stride", 0, "8, 16 or 32; 0 is the weights' own.")
+    flags.DEFINE_list("scales", [], "Input scales to average, such as 0.5,0.75,1.0.")
+    flags.DEFINE_bool("flip", False, "Average with the mirror image.")
+    flags.DEFINE_string("output", "", "Folder for the results; default runs/eval.")
     cli.run(main)

@@ -22,6 +22,7 @@ from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.exporting import native
 from deeplab_mnv2.exporting.check import LEAST_AGREEMENT, Agreement, compare
 from deeplab_mnv2.exporting.target import PRECISIONS, Target, draw_images, read_images
+from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.segmenter import default_class_names
 from deeplab_mnv2.training.checkpoint import load_model
 
@@ -44,9 +45,10 @@ def export(
             written, or it computes something else than the network.
     """
     model = weights.build(source)
-    stride = 32 if kind == "stablehlo" else model.config.output_stride
-    if target.size % stride != 1:
-        raise UserError(f"--size {target.size} is not a multiple of {stride} plus one.")
+    if not isinstance(model, DeepLab):
+        raise UserError(
+            f"{source.provenance['source']} is a classifier; give a segmentation network to export."
+        )
     images, calibration = _images(model.config, target, folder)
     if kind == "safetensors":
         content = native.build(source, target)
@@ -145,7 +147,7 @@ if __name__ == "__main__":
     flags.DEFINE_string("workdir", "", "Export this run's newest checkpoint instead.")
     flags.DEFINE_enum("format", "safetensors", ("safetensors", *FORMATS), "What to write.")
     flags.DEFINE_string("output", "", "File to write.")
-    flags.DEFINE_integer("size", 513, "Side of the images, a multiple of the stride plus one.")
+    flags.DEFINE_integer("size", 513, "Side of the square images.", lower_bound=1)
     flags.DEFINE_enum("precision", "float32", PRECISIONS, "What kernels are stored in.")
     flags.DEFINE_bool("resize", True, "Return logits at the image's size, not the network's.")
     flags.DEFINE_bool("argmax", False, "Return class ids instead of logits.")

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from glob import glob, has_magic
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 from absl import flags
@@ -25,7 +25,7 @@ from deeplab_mnv2 import cli
 from deeplab_mnv2.data.folder import IMAGE_SUFFIXES
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.segmentation import Segmentation
-from deeplab_mnv2.segmenter import LONG_SIDE, Segmenter
+from deeplab_mnv2.segmenter import LONG_SIDE, Photo, Segmenter
 
 # Comes with the package.
 PACKAGED_WEIGHTS = Path(__file__).parent / "weights" / "voc_mobile.safetensors"
@@ -81,16 +81,17 @@ def predict(
     """
     failures = []
 
-    def failed(image: Path, error: UserError) -> None:
+    def failed(image: Photo, error: UserError) -> None:
         failures.append(str(error))
-        on_done(image)
+        on_done(cast(Path, image))
 
     found = segmenter.batch(results, probabilities=probabilities, on_error=failed)
     with ThreadPoolExecutor(2) as threads:
         waiting = deque()
         for segmentation in found:
-            job = threads.submit(save, segmentation, results[segmentation.path])
-            waiting.append((segmentation.path, job))
+            path = cast(Path, segmentation.path)
+            job = threads.submit(save, segmentation, results[path])
+            waiting.append((path, job))
             while len(waiting) > _WAITING:
                 _wait(waiting, on_done)
         while waiting:

@@ -17,7 +17,7 @@ from absl import flags
 from flax import nnx
 
 from deeplab_mnv2 import cli, weights
-from deeplab_mnv2.config import Config, validate
+from deeplab_mnv2.config import Config, Source, validate
 from deeplab_mnv2.data.pipeline import training_batches
 from deeplab_mnv2.evaluation.report import write_report
 from deeplab_mnv2.evaluation.result import Evaluator, write
@@ -27,6 +27,8 @@ from deeplab_mnv2.training.log import Log, read_metrics
 from deeplab_mnv2.training.optimizer import learning_rate, make_optimizer
 from deeplab_mnv2.training.sharding import batch_sharding, make_mesh, state_sharding, to_devices
 from deeplab_mnv2.training.state import TrainState, create_state, make_train_step
+
+_CALIBRATION_BATCHES, _CALIBRATION_IMAGES = 8, 4
 
 
 def train(config: Config, workdir: str | Path) -> dict[str, Any]:
@@ -54,9 +56,7 @@ def train(config: Config, workdir: str | Path) -> dict[str, Any]:
     )
     with Checkpoints(workdir) as checkpoints:
         if config.train.init_weights and not checkpoints.steps:
-            messages += weights.fill(
-                model, weights.read(config.train.init_weights), config.train.init_parts
-            )
+            messages += _initialize(model, config, source)
         optimizer = make_optimizer(config.optimizer, total_steps, nnx.state(model, nnx.Param))
         graphdef, state = create_state(model, optimizer, config)
         sharding = state_sharding(state, mesh)
@@ -78,6 +78,26 @@ def train(config: Config, workdir: str | Path) -> dict[str, Any]:
             history=read_metrics(workdir / "metrics.jsonl"),
         )
     return evaluation.result
+
+
+def _initialize(model: DeepLab, config: Config, source: Source) -> list[str]:
+    """Load the initial weights into the parts asked for; return what to tell the user."""
+    found = weights.read(config.train.init_weights)
+    messages = weights.fill(model, found, config.train.init_parts)
+    if found.provenance.get("norm") == "folded":
+        # The file's norm is folded into its kernels. Training normalises by the batch, so it
+        # needs statistics that belong to the network: measured here, the function unchanged.
+        batches = training_batches(
+            source,
+            config.data,
+            config.model,
+            batch_size=_CALIBRATION_IMAGES,
+            seed=config.train.seed,
+        )
+        images = (model.normalize(next(batches)["image"]) for _ in range(_CALIBRATION_BATCHES))
+        weights.calibrate(model, images)
+        messages.append("norm statistics measured on training images: the weights hold none")
+    return messages
 
 
 def _loop(
@@ -121,7 +141,7 @@ def _loop(
             last = step == total_steps
             if step % settings.log_every == 0 or last:
                 values = {name: float(value) for name, value in values.items()}
-                values["learning_rate"] = float(schedule(step - 1))
+                values["learning_rate"] = float(np.asarray(schedule(step - 1)))
                 values |= clock.lap(settings.batch_size, step)
                 log.record(step, values)
                 log.advance(step, _describe(values))
@@ -184,17 +204,13 @@ def _describe(values: dict[str, float]) -> str:
     )
 
 
-_CONFIG = cli.define_config()
-_WORKDIR = flags.DEFINE_string("workdir", "", "Where the run lies; default runs/EXPERIMENT.")
-_WEIGHTS = flags.DEFINE_string("weights", "", "Initial weights, instead of the config's.")
-
-
 def main() -> None:
     """Run the command."""
-    config = _CONFIG.value
-    if _WEIGHTS.value:
-        config.train.init_weights = _WEIGHTS.value
-    workdir = Path(_WORKDIR.value or Path("runs", cli.experiment_name()))
+    given = flags.FLAGS
+    config = given.config
+    if given.weights:
+        config.train.init_weights = given.weights
+    workdir = Path(given.workdir or Path("runs", cli.experiment_name()))
     result = train(config, workdir)
     low, high = result["ci95"] or (float("nan"),) * 2
     print(
@@ -204,4 +220,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    cli.define_config()
+    flags.DEFINE_string("workdir", "", "Where the run lies; default runs/EXPERIMENT.")
+    flags.DEFINE_string("weights", "", "Initial weights, instead of the config's.")
     cli.run(main)

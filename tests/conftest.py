@@ -1,4 +1,4 @@
-"""Eight fake devices, quick compilation, strict types; tiny configurations for the tests."""
+"""Eight fake devices, quick compilation, tiny configurations for the tests."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +9,6 @@ from absl import flags
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_disable_most_optimizations", True)
-jax.config.update("jax_numpy_dtype_promotion", "strict")
 # Grain's worker processes read absl flags.
 flags.FLAGS.mark_as_parsed()
 

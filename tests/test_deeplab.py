@@ -113,20 +113,19 @@ def test_rematerialising_changes_no_value():
     np.testing.assert_allclose(outputs[0], outputs[1], atol=1e-6)
 
 
-def test_bfloat16_computes_in_bfloat16_and_keeps_float32_state(request):
-    # Flax's norm relies on promotion between bfloat16 and float32.
-    jax.config.update("jax_numpy_dtype_promotion", "standard")
-    request.addfinalizer(lambda: jax.config.update("jax_numpy_dtype_promotion", "strict"))
+def test_bfloat16_computes_in_bfloat16_and_keeps_float32_state():
     config = dataclasses.replace(TINY, dtype="bfloat16", decoder=True, atrous_rates=(6,))
     model = DeepLab(config, rngs=nnx.Rngs(0))
     exact = DeepLab(dataclasses.replace(config, dtype="float32"), rngs=nnx.Rngs(0))
+    model.eval()
+    exact.eval()
     image = jax.random.normal(jax.random.key(0), (2, 33, 33, 3))
     assert apply(model.backbone, image).dtype == jnp.bfloat16
-    logits = apply(model, image, training=True)
+    logits, reference = apply(model, image), apply(exact, image)
     assert logits.dtype == jnp.float32
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(nnx.state(model)))
-    reference = apply(exact, image, training=True)
-    assert float(jnp.abs(logits - reference).max()) < 0.1 * float(jnp.abs(reference).max())
+    # bfloat16 keeps three digits; some fifty layers lose one of them.
+    assert float(jnp.abs(logits - reference).max()) < 0.05 * float(jnp.abs(reference).max())
 
 
 def test_image_pooling_window_of_the_training_crop():

@@ -153,15 +153,18 @@ def break_twins(root):
     return "share a name"
 
 
+def read_all(root):
+    source = open_val(root)
+    return [source[index] for index in range(len(source))]
+
+
 @pytest.mark.parametrize(
     "fault", [value for name, value in list(globals().items()) if name.startswith("break_")]
 )
 def test_faults_end_in_one_sentence_that_names_the_file(voc, fault):
     message = fault(voc)
     with pytest.raises(UserError, match=message) as caught:
-        source = open_val(voc)
-        for index in range(len(source)):
-            source[index]
+        read_all(voc)
     assert "\n" not in str(caught.value)
     assert str(voc) in str(caught.value)
 

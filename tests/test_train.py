@@ -7,19 +7,27 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 from orbax.checkpoint import v1 as ocp
 
 from deeplab_mnv2.errors import UserError
+from deeplab_mnv2.evaluation.scoring import weights_digest
 from deeplab_mnv2.train import train
+from deeplab_mnv2.training.checkpoint import load_model
 from deeplab_mnv2.training.log import read_metrics
 
 pytestmark = pytest.mark.usefixtures("one_block_a_stage")
 
 
-def parameters(workdir):
-    """Return every array of the newest checkpoint."""
+def arrays(workdir):
+    """Return every array of the newest checkpoint, optimizer and statistics included."""
     with ocp.training.Checkpointer((workdir / "checkpoints").absolute()) as checkpointer:
-        return jax.tree.leaves(checkpointer.load())
+        place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        shapes = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+            checkpointer.metadata().metadata,
+        )
+        return jax.tree.leaves(checkpointer.load(None, shapes))
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +57,7 @@ def test_going_on_equals_not_stopping(finished, module_config, tmp_path):
     shutil.copytree(workdir, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "checkpoints" / "4")
     train(module_config, tmp_path / "run")
-    for ours, theirs in zip(parameters(tmp_path / "run"), parameters(workdir), strict=True):
+    for ours, theirs in zip(arrays(tmp_path / "run"), arrays(workdir), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
     def values(folder):
@@ -58,6 +66,13 @@ def test_going_on_equals_not_stopping(finished, module_config, tmp_path):
         return [{key: record.get(key) for key in keys} for record in records]
 
     assert values(tmp_path / "run") == values(workdir)
+
+
+def test_the_newest_checkpoint_is_the_model(finished):
+    workdir, result = finished
+    model = load_model(workdir)
+    _, params, batch_stats = nnx.split(model, nnx.Param, nnx.BatchStat)
+    assert weights_digest(params, batch_stats) == result["protocol"]["weights"]
 
 
 def test_a_workdir_of_another_experiment_is_refused(finished, module_config):

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import grain
@@ -158,7 +157,9 @@ class _Augment(grain.transforms.RandomMap):
     config: DataConfig
     mean_pixel: tuple[int, ...]
 
-    def random_map(self, element: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+    def random_map(  # pyright: ignore[reportIncompatibleMethodOverride] - declared as None
+        self, element: Any, rng: np.random.Generator
+    ) -> dict[str, Any]:
         image, label = augment(
             element["image"], element["label"], rng, self.config, self.mean_pixel
         )
@@ -170,13 +171,15 @@ class _PadToBucket(grain.transforms.Map):
     config: EvaluationConfig
     model: ModelConfig
 
-    def map(self, element: dict[str, Any]) -> dict[str, Any]:
+    def map(  # pyright: ignore[reportIncompatibleMethodOverride] - declared as None
+        self, element: Any
+    ) -> dict[str, Any]:
         image, label = element["image"], element["label"]
         # Bands before padding: the frame's edge is not an object's boundary.
         band = boundary_band(label, self.config.boundary_widths)
         stride = self.config.output_stride or self.model.output_stride
-        side = bucket_side(*label.shape, self.config, stride)
         height, width = label.shape
+        side = bucket_side(height, width, self.config, stride)
         padded_band = np.zeros((side, side), np.uint8)
         padded_band[:height, :width] = band
         image, label = pad(image, label, side, mean_pixel(self.model))

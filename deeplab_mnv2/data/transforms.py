@@ -95,8 +95,8 @@ def distort_colours(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     levels = np.arange(256)
     saturation = np.clip(levels * rng.uniform(0.5, 1.5), 0, 255).astype(np.uint8)
     hue = ((levels + rng.integers(-9, 9, endpoint=True)) % 180).astype(np.uint8)
-    hsv[..., 0] = hue[hsv[..., 0]]
-    hsv[..., 1] = saturation[hsv[..., 1]]
+    hsv[..., 0] = cv2.LUT(hsv[..., 0], hue)
+    hsv[..., 1] = cv2.LUT(hsv[..., 1], saturation)
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
 
 

@@ -17,7 +17,7 @@ def iou_per_class(confusion: np.ndarray) -> np.ndarray:
     return ratio(intersection, union)
 
 
-def miou(confusion: np.ndarray) -> np.ndarray | float:
+def miou(confusion: np.ndarray) -> np.ndarray:
     """Return the mean IoU (...) of (..., C, C) over classes present in label or prediction.
 
     NaN where nothing was labelled.

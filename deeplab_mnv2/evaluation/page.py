@@ -86,7 +86,7 @@ def class_list(label: np.ndarray, class_names: Sequence[str]) -> str:
     """Return the names of the classes in (H, W) from the largest on, for those who cannot see."""
     areas = np.bincount(label.ravel(), minlength=256)
     areas[IGNORE_LABEL] = 0
-    order = np.argsort(-areas, kind="stable")
+    order: list[int] = np.argsort(-areas, kind="stable").tolist()
     return ", ".join(class_names[i] for i in order if areas[i]) or "nothing"
 
 

@@ -24,7 +24,8 @@ def write_report(
         boundary_chart({"mIoU": result}),
         reliability_chart(
             {"accuracy": result["calibration"]},
-            "Below the diagonal the network is too sure of itself. Bars: share of pixels.",
+            f"Expected calibration error {100 * (result['calibration']['ece'] or 0):.2f} %. Below "
+            "the diagonal the network is too sure of itself. Bars: share of pixels.",
         ),
     ]
     write_page(

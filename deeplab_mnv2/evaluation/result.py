@@ -26,7 +26,12 @@ from deeplab_mnv2.models.deeplab import DeepLab
 
 @dataclasses.dataclass
 class Evaluation:
-    """What an evaluation found; `result` is the content of `eval.json`."""
+    """What an evaluation found; `result` is the content of `eval.json`.
+
+    That is `metrics.scores`, intervals `ci95` and by class `iou_ci95`, `images`, `boundary_miou`
+    by width in pixels, `object_size` (`object_size_scores`), `calibration`, the `confusion`
+    matrix, `compilations` and the `protocol`.
+    """
 
     result: dict[str, Any]
     counts: Counts

@@ -119,19 +119,19 @@ def class_probabilities(
     if _single_view(scales, flip=flip):
         return model(model.normalize(image))
     total = jnp.zeros((*image.shape[:3], model.config.num_classes), jnp.float32)
-    size = image.shape[1:3]
+    _, height, width, _ = image.shape
     align = model.config.align_corners
     normalised = model.normalize(image)
     for scale in scales:
         # TensorFlow DeepLab's scale_dimension: sides stay a multiple of the stride plus one.
-        scaled_size = tuple(round((side - 1) * scale) + 1 for side in size)
+        scaled_size = round((height - 1) * scale) + 1, round((width - 1) * scale) + 1
         scaled = resize(normalised, scaled_size, align_corners=align)
         for mirrored in (False, True) if flip else (False,):
             view = scaled[:, :, ::-1] if mirrored else scaled
             probabilities = jax.nn.softmax(model(view))
             if mirrored:
                 probabilities = probabilities[:, :, ::-1]
-            total += resize(probabilities, size, align_corners=align)
+            total += resize(probabilities, (height, width), align_corners=align)
     return total / (len(scales) * (2 if flip else 1))
 
 
@@ -215,7 +215,7 @@ def _ahead(
         prediction, histograms = scorer(params, batch_stats, arrays)
         if previous is not None:
             yield previous
-        previous = batch, prediction, sum(objects), histograms
+        previous = batch, prediction, np.sum(objects, axis=0), histograms
     if previous is not None:
         yield previous
 

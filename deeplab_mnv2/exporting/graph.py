@@ -2,12 +2,14 @@
 
 import dataclasses
 
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax import Array, lax
 
 from deeplab_mnv2.models.aspp import SeparableConv
 from deeplab_mnv2.models.deeplab import DeepLab
-from deeplab_mnv2.models.layers import Conv, ConvNormAct
+from deeplab_mnv2.models.layers import Conv, ConvNormAct, resize
 from deeplab_mnv2.models.mobilenet_v2 import LOW_LEVEL_STAGE, InvertedResidual
 
 # The names of the first and the last tensor.
@@ -83,6 +85,29 @@ def trace(model: DeepLab, size: tuple[int, int], *, upsample: bool) -> Graph:
     `upsample` includes the last resizing, to the size of the image.
     """
     return _Tracer(model, size).trace(upsample)
+
+
+def evaluate(graph: Graph, image: Array) -> dict[str, Array]:
+    """Return every tensor of the graph, (B, H, W, C) by name, for a normalised image."""
+    tensors = {IMAGE: image}
+    for operation in graph.operations:
+        size = graph.shapes[operation.output][:2]
+        if isinstance(operation, Convolution):
+            value = _convolve(operation, tensors[operation.input])
+        elif isinstance(operation, Add):
+            value = tensors[operation.inputs[0]] + tensors[operation.inputs[1]]
+        elif isinstance(operation, Concat):
+            value = jnp.concatenate([tensors[name] for name in operation.inputs], axis=-1)
+        elif isinstance(operation, Pool):
+            window = (1, *operation.window, 1)
+            total = lax.reduce_window(
+                tensors[operation.input], 0.0, lax.add, window, (1, 1, 1, 1), "VALID"
+            )
+            value = total / (window[1] * window[2])
+        else:
+            value = resize(tensors[operation.input], size, align_corners=operation.align_corners)
+        tensors[operation.output] = value
+    return tensors
 
 
 class _Tracer:
@@ -210,3 +235,17 @@ def _pads(length: int, conv: Conv) -> tuple[tuple[int, int], int]:
     new_length = -(-length // conv.stride)
     total = max(0, (new_length - 1) * conv.stride + span + 1 - length)
     return (total // 2, total - total // 2), new_length
+
+
+def _convolve(conv: Convolution, x: Array) -> Array:
+    y = lax.conv_general_dilated(
+        x,
+        jnp.asarray(conv.kernel),
+        window_strides=(conv.stride, conv.stride),
+        padding=conv.pads,
+        rhs_dilation=(conv.dilation, conv.dilation),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=conv.kernel.shape[-1] if conv.depthwise else 1,
+    )
+    y = y + jnp.asarray(conv.bias)
+    return {"none": y, "relu": jnp.maximum(y, 0), "relu6": jnp.clip(y, 0, 6)}[conv.activation]

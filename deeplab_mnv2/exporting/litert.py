@@ -56,7 +56,7 @@ def build(model: DeepLab, target: Target, calibration: list[np.ndarray]) -> byte
         content = quantize(_write(graph, target), images)
     else:
         content = _write(graph, target)
-    file = schema.ModelT.InitFromPackedBuf(bytearray(content), 0)
+    file = _unpack(content)
     file.buffers.append(schema.BufferT(np.frombuffer(metadata(model.config, target), np.uint8)))
     file.metadata = [
         *(file.metadata or []),
@@ -93,6 +93,15 @@ def _write(graph: Graph, target: Target) -> bytes:
     options = schema.CastOptionsT(schema.TensorType.INT32, schema.TensorType.UINT8)
     writer.node("CAST", ["class"], LABEL, shape, options, np.uint8)
     return writer.finish(LABEL)
+
+
+def _unpack(content: bytes) -> schema.ModelT:
+    model = schema.ModelT.InitFromPackedBuf(bytearray(content), 0)
+    for buffer in model.buffers:
+        # The quantizer keeps some constants behind the flatbuffer.
+        if buffer.size:
+            buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
+    return model
 
 
 def _pack(model: schema.ModelT) -> bytes:

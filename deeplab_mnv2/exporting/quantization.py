@@ -8,12 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 from ai_edge_quantizer import quantizer, recipe_manager
 from ai_edge_quantizer.recipe import AlgorithmName, TFLOperationName
-from jax import Array, lax
+from jax import Array
 
-from deeplab_mnv2.exporting.graph import IMAGE, Add, Concat, Convolution, Graph, Pool
-from deeplab_mnv2.models.layers import resize
+from deeplab_mnv2.exporting.graph import IMAGE, Convolution, Graph, evaluate
 
 _LARGEST = 127  # symmetric int8
+# Each keeps all tensors of an image, 400 MB at 513 pixels.
+_THREADS = 2
 # Images for the means of `correct_biases`; they settle long before the ranges do.
 _MEAN_IMAGES = 24
 
@@ -39,8 +40,10 @@ def quantize(content: bytes, images: list[np.ndarray]) -> bytes:
     with warnings.catch_warnings():
         # It tells that calibration keeps all tensors, which is what calibration is.
         warnings.simplefilter("ignore", UserWarning)
-        found = worker.calibrate({"serving_default": [{IMAGE: image} for image in images]})
-    result = worker.quantize(found, enable_progress_bar=False, enable_progress_report=False)
+        found = worker.calibrate(
+            {"serving_default": [{IMAGE: image} for image in images]}, num_threads=_THREADS
+        )
+        result = worker.quantize(found, enable_progress_bar=False, enable_progress_report=False)
     return bytes(result.quantized_model)
 
 
@@ -79,40 +82,3 @@ def _mean_inputs(graph: Graph, image: Array) -> dict[str, Array]:
     tensors = evaluate(graph, image)
     names = {op.input for op in graph.operations if isinstance(op, Convolution)}
     return {name: jnp.mean(tensors[name], axis=(0, 1, 2)) for name in names}
-
-
-def evaluate(graph: Graph, image: Array) -> dict[str, Array]:
-    """Return every tensor of the graph, (1, H, W, C) by name."""
-    tensors = {IMAGE: image}
-    for operation in graph.operations:
-        size = graph.shapes[operation.output][:2]
-        if isinstance(operation, Convolution):
-            value = _convolve(operation, tensors[operation.input])
-        elif isinstance(operation, Add):
-            value = tensors[operation.inputs[0]] + tensors[operation.inputs[1]]
-        elif isinstance(operation, Concat):
-            value = jnp.concatenate([tensors[name] for name in operation.inputs], axis=-1)
-        elif isinstance(operation, Pool):
-            window = (1, *operation.window, 1)
-            total = lax.reduce_window(
-                tensors[operation.input], 0.0, lax.add, window, (1, 1, 1, 1), "VALID"
-            )
-            value = total / (window[1] * window[2])
-        else:
-            value = resize(tensors[operation.input], size, align_corners=operation.align_corners)
-        tensors[operation.output] = value
-    return tensors
-
-
-def _convolve(conv: Convolution, x: Array) -> Array:
-    y = lax.conv_general_dilated(
-        x,
-        jnp.asarray(conv.kernel),
-        window_strides=(conv.stride, conv.stride),
-        padding=conv.pads,
-        rhs_dilation=(conv.dilation, conv.dilation),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=conv.kernel.shape[-1] if conv.depthwise else 1,
-    )
-    y = y + jnp.asarray(conv.bias)
-    return {"none": y, "relu": jnp.maximum(y, 0), "relu6": jnp.clip(y, 0, 6)}[conv.activation]

@@ -20,8 +20,13 @@ def build(model: DeepLab, target: Target, calibration: list[np.ndarray]) -> byte
     to write it down. Read it with `jax.export.deserialize(content).call(images)`.
 
     Raises:
-        UserError: the target asks for another precision than float32.
+        UserError: the target asks for another precision than float32, or for a size that the
+            program does not take.
     """
+    if target.size % 32 != 1:
+        raise UserError(
+            f"--size {target.size} is not a multiple of 32 plus one, as StableHLO files need."
+        )
     if target.precision != "float32":
         raise UserError("StableHLO files are float32; set --precision float32.")
     graphdef, state = nnx.split(model)

@@ -1,6 +1,6 @@
 """Convolution, convolution with norm and activation, and bilinear resizing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -124,8 +124,8 @@ def name_layers(model: nnx.Module) -> None:
             module.path = ".".join(str(part) for part in path).removesuffix(".conv")
 
 
-def resize(x: Array, size: tuple[int, int], *, align_corners: bool) -> Array:
-    """Resize (B, H, W, C) to (B, *size, C) bilinearly, without antialiasing.
+def resize(x: Array, size: Sequence[int], *, align_corners: bool) -> Array:
+    """Resize (B, H, W, C) to (B, *size, C), `size` (H', W'), bilinearly, without antialiasing.
 
     With `align_corners` the corner pixels of input and output coincide (TensorFlow DeepLab);
     without, pixel centres lie at half integers (PyTorch's default). Two small matrix products:

@@ -147,6 +147,7 @@ class MobileNetV2(nnx.Module):
         x = self.stem(image)  # (B, H/2, W/2, 32)
         points = {"stem": x}
         for number, stage in enumerate(self.stages, start=1):
+            filtered = x
             for block in stage:
                 x, filtered = nnx.remat(_apply)(block, x) if self.remat else block(x)
             points[f"stage{number}"] = x

@@ -39,8 +39,9 @@ class Checkpoints:
     def __init__(self, workdir: Path):
         policies = ocp.training.preservation_policies
         self._checkpointer = ocp.training.Checkpointer(
-            (workdir / "checkpoints").absolute(),
-            preservation_policy=policies.AnyPreservationPolicy(
+            str((workdir / "checkpoints").absolute()),
+            # Orbax's policies and its protocol name their argument differently.
+            preservation_policy=policies.AnyPreservationPolicy(  # pyright: ignore[reportArgumentType]
                 [
                     policies.LatestN(2),
                     policies.BestN(get_metric_fn=_miou, reverse=False, n=1),
@@ -87,7 +88,7 @@ class Checkpoints:
             return self._checkpointer.load(step, abstract_state)
         except Exception as error:
             # Orbax raises whatever its storage layers raise; all of it means the same here.
-            raise _unreadable(folder / str(step), error) from error
+            raise _unreadable(f"{folder}/{step}", error) from error
 
     def restore_weights(
         self, params: nnx.State, batch_stats: nnx.State
@@ -102,9 +103,18 @@ class Checkpoints:
             raise UserError(f"{folder} holds no checkpoint yet; train for longer first.")
         step = self.steps[-1]
         try:
-            saved = self._checkpointer.load(step)
+            # On one device, wherever it was trained: the devices of then may not be there now.
+            place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+            stored = self._checkpointer.metadata(step).metadata
+            saved: Any = self._checkpointer.load(
+                step,
+                jax.tree.map(
+                    lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+                    stored,
+                ),
+            )
         except Exception as error:
-            raise _unreadable(folder / str(step), error) from error
+            raise _unreadable(f"{folder}/{step}", error) from error
         saved_params = saved["params"] if saved["ema"] is None else saved["ema"]
         return _like(params, saved_params), _like(batch_stats, saved["batch_stats"])
 
@@ -181,7 +191,7 @@ def _miou(metrics: Any) -> float:
     return metrics["miou"] if metrics else -1.0
 
 
-def _unreadable(path: Path, error: BaseException) -> UserError:
+def _unreadable(path: str, error: BaseException) -> UserError:
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
     return UserError(
         f"The checkpoint {path} cannot be read ({reason}); delete that folder to go on from the "

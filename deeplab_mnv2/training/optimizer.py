@@ -17,9 +17,10 @@ def learning_rate(config: OptimizerConfig, total_steps: int) -> optax.Schedule:
     if not config.warmup_steps:
         return poly
 
-    def schedule(step: jax.Array) -> jax.Array:
+    def schedule(step: jax.typing.ArrayLike) -> jax.typing.ArrayLike:
         # Warm-up scales the poly curve, rather than delaying it: the run still ends at zero.
-        return poly(step) * jnp.minimum((step + 1) / config.warmup_steps, 1.0)
+        rise = jnp.minimum((jnp.asarray(step) + 1) / config.warmup_steps, 1.0)
+        return jnp.asarray(poly(step)) * rise
 
     return schedule
 

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from functools import partial
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -121,12 +122,12 @@ def _train_step(
         (loss, batch_stats, grads), _ = jax.lax.scan(accumulate, carry, stacked)
 
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    params = cast(nnx.State, optax.apply_updates(state.params, updates))
     ema = state.ema
     if ema is not None:
         # Short memory at first, so that the random start does not linger.
         decay = jnp.minimum(config.train.ema_decay, (1 + state.step) / (10 + state.step))
-        ema = optax.incremental_update(params, ema, 1 - decay)
+        ema = cast(nnx.State, optax.incremental_update(params, ema, 1 - decay))
     state = TrainState(state.step + 1, params, batch_stats, opt_state, ema)
     return state, {"loss": loss, "grad_norm": optax.tree.norm(grads)}
 

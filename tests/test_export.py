@@ -1,0 +1,266 @@
+"""Exported files compute what the network computes, in the runtimes they are for."""
+
+import dataclasses
+import io
+import json
+import subprocess
+import sys
+import zipfile
+
+import jax
+import numpy as np
+import pytest
+
+from deeplab_mnv2 import export as export_module
+from deeplab_mnv2 import weights
+from deeplab_mnv2.data.voc_classes import VOC_CLASSES
+from deeplab_mnv2.errors import UserError
+from deeplab_mnv2.export import export
+from deeplab_mnv2.exporting.graph import LOGITS, Convolution, evaluate, trace
+from deeplab_mnv2.exporting.target import Target, draw_images, normalize
+from tests.networks import apply
+from tests.random_weights import random_weights
+
+SIZE = 65
+NETWORKS = {
+    "mobile": {},
+    "symmetric": {"padding": "symmetric", "align_corners": False},
+    "aspp": {"atrous_rates": (1, 2), "image_pool_crop": 33, "linear_bottleneck": False},
+    "decoder": {
+        "atrous_rates": (1,),
+        "separable_aspp": True,
+        "decoder": True,
+        "shortcut": "expansion",
+        "output_stride": 8,
+    },
+}
+
+
+def _source(**settings) -> weights.Weights:
+    return random_weights(width_multiplier=0.35, head_channels=32, num_classes=5, **settings)
+
+
+def _images(count: int, model) -> list[np.ndarray]:
+    return draw_images(count, SIZE, model.config)
+
+
+@pytest.fixture(scope="module")
+def source() -> weights.Weights:
+    return _source()
+
+
+@pytest.fixture(scope="module")
+def target() -> Target:
+    return Target(class_names=("a", "b", "c", "d", "é"), size=SIZE)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [*((name, (65, 97)) for name in NETWORKS), ("symmetric", (64, 50))]
+)
+def test_the_graph_computes_what_the_network_does(name, size):
+    model = weights.build(_source(**NETWORKS[name]))
+    image = np.random.default_rng(0).uniform(-1, 1, (2, *size, 3)).astype(np.float32)
+    graph = trace(model, size, upsample=True)
+    found = jax.jit(lambda x: evaluate(graph, x)[LOGITS])(image)
+    expected = apply(model, image)
+    np.testing.assert_allclose(found, expected, atol=2e-5 * np.abs(expected).max())
+    head = trace(model, size, upsample=False)
+    assert head.shapes[LOGITS] == apply(model, image, "head_logits").shape[1:]
+    assert not any("norm" in operation.output for operation in graph.operations)
+
+
+@pytest.mark.parametrize("kind", ["onnx", "litert"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_runtimes_agree_with_the_network(kind, name, target, tmp_path):
+    """`export` refuses to write a file that does not."""
+    pytest.importorskip("onnxruntime" if kind == "onnx" else "ai_edge_litert")
+    found = export(_source(**NETWORKS[name]), kind, tmp_path / "file", target)
+    assert found.masks > 0.999
+    assert found.logits < 1e-3
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("kind", ["onnx", "litert", "stablehlo"])
+@pytest.mark.parametrize("changes", [{"argmax": True}, {"resize": False}])
+def test_outputs(kind, changes, source, target, tmp_path):
+    module = pytest.importorskip(f"deeplab_mnv2.exporting.{kind}")
+    target = dataclasses.replace(target, **changes)
+    export(source, kind, tmp_path / "file", target)
+    model = weights.build(source)
+    image = _images(1, model)[0]
+    found = module.load((tmp_path / "file").read_bytes(), model)(image)
+    if target.argmax:
+        assert found.shape == (1, SIZE, SIZE)
+        assert found.dtype == np.uint8
+    else:
+        assert found.shape == apply(model, model.normalize(image), "head_logits").shape
+
+
+def test_half_precision_halves_the_file(source, target, tmp_path):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("ai_edge_litert")
+    half = dataclasses.replace(target, precision="float16")
+    for kind in ("safetensors", "onnx", "litert"):
+        export(source, kind, tmp_path / "full", target)
+        export(source, kind, tmp_path / "half", half)
+        sizes = [(tmp_path / name).stat().st_size for name in ("half", "full")]
+        assert sizes[0] < 0.65 * sizes[1]
+
+
+def test_onnx_takes_batches_and_tells_labels_and_normalisation(source, target):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    onnx = pytest.importorskip("deeplab_mnv2.exporting.onnx")
+    model = weights.build(source)
+    session = onnxruntime.InferenceSession(onnx.build(model, target, []))
+    images = np.concatenate(_images(3, model))
+    pixels = normalize(images, model.config).transpose(0, 3, 1, 2)
+    (found,) = session.run(None, {"image": pixels})
+    expected = apply(model, model.normalize(images)).transpose(0, 3, 1, 2)
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+    told = session.get_modelmeta().custom_metadata_map
+    assert json.loads(told["class_names"]) == list(target.class_names)
+    assert json.loads(told["image_mean"]) == [127.5] * 3
+
+
+# At 64 pixels the two rules of padding differ.
+@pytest.mark.parametrize(("name", "size"), [("mobile", 65), ("symmetric", 64)])
+def test_litert_files_are_read_back_as_the_same_network(name, size, target, tmp_path):
+    """The importer, which reads published files, is a reader that knows nothing of the writer."""
+    pytest.importorskip("ai_edge_litert")
+    source = _source(**NETWORKS[name])
+    target = dataclasses.replace(target, size=size)
+    export(source, "litert", tmp_path / "file.tflite", target)
+    model, restored = weights.build(source), weights.load(str(tmp_path / "file.tflite"))
+    image = model.normalize(_images(1, model)[0])
+    expected = apply(model, image)
+    np.testing.assert_allclose(apply(restored, image), expected, atol=1e-4 * np.abs(expected).max())
+    assert restored.config.padding == model.config.padding
+
+
+def test_litert_metadata_and_alignment(source, target):
+    litert = pytest.importorskip("deeplab_mnv2.exporting.litert")
+    content = litert.build(weights.build(source), target, [])
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        assert archive.read("labels.txt").decode() == "a\nb\nc\nd\né\n"
+    file = litert.schema.Model.GetRootAs(content, 0)
+    entries = {file.Metadata(i).Name(): file.Metadata(i) for i in range(file.MetadataLength())}
+    told = file.Buffers(entries[b"TFLITE_METADATA"].Buffer()).DataAsNumpy().tobytes()
+    assert told[4:8] == b"M001"
+    assert np.full(3, 127.5, np.float32).tobytes() in told
+    start = np.frombuffer(content, np.uint8).__array_interface__["data"][0]
+    for index in range(file.BuffersLength()):
+        if file.Buffers(index).DataLength():
+            data = file.Buffers(index).DataAsNumpy().__array_interface__["data"][0]
+            assert (data - start) % 16 == 0
+
+
+def test_int8_agrees_and_is_a_third(shared, tmp_path):
+    pytest.importorskip("ai_edge_quantizer")
+    source = weights.read(str(shared / "weights" / "deeplabv3_mnv2_dm05_pascal_quant.tflite"))
+    target = Target(class_names=VOC_CLASSES, size=129, precision="int8")
+    folder = shared / "voc2012" / "JPEGImages"
+    assert export(source, "litert", tmp_path / "file", target, folder).masks > 0.95
+    floats = 4 * sum(array.size for array in source.tensors.values())
+    assert (tmp_path / "file").stat().st_size < floats / 3
+
+
+def test_corrected_biases_keep_the_mean_of_a_rounded_layer():
+    quantization = pytest.importorskip("deeplab_mnv2.exporting.quantization")
+    model = weights.build(_source())
+    images = [normalize(image, model.config) for image in _images(4, model)]
+    graph = trace(model, (SIZE, SIZE), upsample=False)
+    corrected = quantization.correct_biases(graph, images)
+    image = np.concatenate(images)
+    inputs = jax.jit(lambda x: evaluate(graph, x))(image)
+    layers = zip(graph.operations, corrected.operations, strict=True)
+    found = []
+    for before, after in layers:
+        if isinstance(before, Convolution) and before.kernel.shape[:2] == (1, 1):
+            x = inputs[before.input]
+            scale = np.abs(before.kernel).max(axis=(0, 1, 2)) / 127
+            rounded = (np.round(before.kernel / scale) * scale)[0, 0]
+            exact = np.mean(x @ before.kernel[0, 0] + before.bias, axis=(0, 1, 2))
+            plain = np.mean(x @ rounded + before.bias, axis=(0, 1, 2))
+            mended = np.mean(x @ rounded + after.bias, axis=(0, 1, 2))
+            found.append((np.abs(plain - exact).mean(), np.abs(mended - exact).mean()))
+    plain, mended = np.array(found).T
+    assert (mended < 0.01 * plain + 1e-5).all()
+
+
+def test_stablehlo_runs_at_any_batch_and_size(source, target):
+    stablehlo = pytest.importorskip("deeplab_mnv2.exporting.stablehlo")
+    model = weights.build(source)
+    content = stablehlo.build(model, target, [])
+    run = stablehlo.load(content, model)
+    for shape in ((1, 33, 97, 3), (2, 65, 65, 3)):
+        images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+        expected = apply(model, model.normalize(images))
+        np.testing.assert_allclose(run(images), expected, atol=1e-4 * np.abs(expected).max())
+    program = jax.export.deserialize(bytearray(content))
+    assert set(program.platforms) == {"cpu", "cuda", "tpu"}
+
+
+def test_safetensors_keeps_where_the_weights_come_from(source, target, tmp_path):
+    export(source, "safetensors", tmp_path / "file.safetensors", target)
+    restored = weights.read(str(tmp_path / "file.safetensors"))
+    assert restored.provenance["made_from"] == source.provenance["source"]
+    for name, array in source.tensors.items():
+        np.testing.assert_array_equal(restored.tensors[name], array)
+
+
+def test_nothing_is_written_that_fails_its_check(monkeypatch, source, target, tmp_path):
+    monkeypatch.setitem(export_module.LEAST_AGREEMENT, "float32", 1.1)
+    with pytest.raises(UserError, match=r"is not written.*100\.00%"):
+        export(source, "safetensors", tmp_path / "file.safetensors", target)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "sentence"),
+    [
+        ("onnx", {"precision": "int8"}, "needs --calibration"),
+        ("stablehlo", {"size": 49}, "multiple of 32 plus one"),
+        ("litert", {"precision": "int8"}, "needs --calibration"),
+        ("safetensors", {"argmax": True}, "holds no output"),
+    ],
+)
+def test_settings_that_do_not_fit_are_named(kind, changes, sentence, source, target, tmp_path):
+    target = dataclasses.replace(target, **changes)
+    with pytest.raises(UserError, match=sentence):
+        export(source, kind, tmp_path / "file", target)
+
+
+def test_a_missing_package_is_named_with_its_remedy(monkeypatch, source, target, tmp_path):
+    def missing(name: str) -> None:
+        raise ModuleNotFoundError(f"No module named {name!r}", name="onnx")
+
+    monkeypatch.setattr(export_module.importlib, "import_module", missing)
+    with pytest.raises(UserError, match=r"package onnx.*deeplab_mnv2\[onnx\]"):
+        export(source, "onnx", tmp_path / "file", target)
+
+
+def test_the_command(tmp_path):
+    weights.save(tmp_path / "tiny.safetensors", _source())
+    (tmp_path / "names.txt").write_text("a\nb\n")
+    command = [sys.executable, "-m", "deeplab_mnv2.export", "--weights=tiny.safetensors"]
+
+    def run(*flags: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*command, *flags], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+
+    done = run("--output=deep/half.safetensors", "--precision=float16", f"--size={SIZE}")
+    assert done.returncode == 0, done.stderr
+    assert "same class as the network on" in done.stdout
+    assert weights.read(str(tmp_path / "deep" / "half.safetensors")).config.num_classes == 5
+    done = run("--output=file", "--classes=names.txt")
+    assert done.returncode == 2
+    assert done.stderr == "error: names.txt names 2 classes, but the network has 5.\n"
+
+
+def test_published_weights_agree_on_photographs(shared, tmp_path):
+    pytest.importorskip("onnxruntime")
+    source = weights.read(str(shared / "weights" / "deeplabv3_mnv2_dm05_pascal_quant.tflite"))
+    target = Target(class_names=VOC_CLASSES, size=257)
+    folder = shared / "voc2012" / "JPEGImages"
+    assert export(source, "onnx", tmp_path / "file.onnx", target, folder).masks > 0.9999
