@@ -88,11 +88,15 @@ class Evaluator:
     def _count(self, params: Any, batch_stats: Any, source: Any, seen: Any) -> Counts:
         devices = 1 if self._sharding is None else self._sharding.mesh.size
         batch_size = -(-self._config.batch_size // devices) * devices
-        place = (
-            jax.numpy.asarray
-            if self._sharding is None
-            else lambda x: jax.make_array_from_process_local_data(self._sharding, x)
-        )
+        sharding = self._sharding
+
+        def place(array: np.ndarray) -> jax.Array:
+            # Every host reads every image and hands over its devices' share of the batch, so
+            # that each image counts once however many hosts there are.
+            if sharding is None:
+                return jax.numpy.asarray(array)
+            return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
         batches = evaluation_batches(
             source,
             self._config,

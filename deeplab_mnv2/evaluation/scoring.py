@@ -63,7 +63,7 @@ def make_scorer(
     return jax.jit(
         function,
         in_shardings=(None, None, batch_sharding),
-        out_shardings=(batch_sharding, replicated),
+        out_shardings=replicated,
     )
 
 
