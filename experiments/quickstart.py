@@ -36,7 +36,7 @@ def get_config() -> Config:
             rule=AdamW(b2=0.99), learning_rate=1e-2, warmup_steps=50, weight_decay=1e-3
         ),
         train=TrainConfig(
-            total_steps=800, batch_size=16, eval_every=400, checkpoint_every=200, ema_decay=0.99
+            total_steps=1000, batch_size=16, eval_every=500, checkpoint_every=200, ema_decay=0.99
         ),
         evaluation=EvaluationConfig(batch_size=8, pad_sizes=(97,)),
     )
