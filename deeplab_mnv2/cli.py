@@ -14,7 +14,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from deeplab_mnv2.config import Config
-from deeplab_mnv2.errors import UserError
+from deeplab_mnv2.errors import Stopped, UserError
 
 QUICKSTART = Path(__file__).resolve().parent.parent / "experiments" / "quickstart.py"
 
@@ -75,8 +75,9 @@ def require_writable(folder: Path, flag: str) -> None:
 def run(main: Callable[[], None]) -> None:
     """Parse the flags, run `main` and exit 0; a mistake ends in one sentence and status 2.
 
-    Ctrl-C ends with status 130. Compiled programs are kept in `~/.cache/deeplab_mnv2`, or in
-    `JAX_COMPILATION_CACHE_DIR`, so that a second start does not compile again.
+    Ctrl-C ends with status 130; SIGTERM, in training, with 143 and a saved state. Compiled
+    programs are kept in `~/.cache/deeplab_mnv2`, or in `JAX_COMPILATION_CACHE_DIR`, so that a
+    second start does not compile again.
     """
     flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
     for name in {"config", "distributed", "debug"} & set(flags.FLAGS):
@@ -90,6 +91,9 @@ def run(main: Callable[[], None]) -> None:
         if debug:
             raise
         sys.exit(_fail(str(error)))
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        sys.exit(stopped.status)
     except KeyboardInterrupt:
         if debug:
             raise

@@ -125,6 +125,12 @@ class DataConfig:
     photometric: bool = False
     # Use the first examples of the training split only (0 = all); for over-fitting checks.
     train_examples: int = 0
+    # Images of a class that fewer than this share of the images hold are repeated, by the root
+    # of the rarity (arXiv:1908.03195); 0 shows every image once an epoch.
+    repeat_threshold: float = 0.0
+    # An example that cannot be read ends the run ("stop"), or the next one that can takes its
+    # place ("skip"), which is logged.
+    damaged: str = "stop"
     # Reader threads in this process, or reader processes (0 = threads only).
     threads: int = 2
     workers: int = 0
@@ -173,6 +179,11 @@ class LossConfig:
     top_k_steps: int = 0
 
 
+# What networks are made of: a parameter belongs to the part that its name begins with. `head` is
+# the image classifier's last convolution.
+PARTS = ("backbone", "aspp", "decoder", "head", "classifier")
+
+
 @dataclasses.dataclass
 class TrainConfig:
     """The loop: how long, how often, on what."""
@@ -185,14 +196,20 @@ class TrainConfig:
     log_every: int = 10
     eval_every: int = 1000
     checkpoint_every: int = 1000
-    # Initial weights (a file, a folder or hf://owner/name; "" starts at random), and which of
-    # "backbone", "aspp", "decoder", "classifier" to take; the rest starts at random.
+    # Save as well when this many seconds have passed since the last save; 0 does not.
+    checkpoint_every_seconds: int = 0
+    # A step whose loss or gradient is not finite is left out; then "stop" or "skip" over it.
+    nonfinite: str = "stop"
+    # Initial weights (a file, a folder or hf://owner/name; "" starts at random), and which PARTS
+    # of them to take; the rest starts at random.
     init_weights: str = ""
     init_parts: tuple[str, ...] = ("backbone",)
     # Decay of the moving average of the weights, which is then what is scored; 0 is off.
     ema_decay: float = 0.0
     # Use the stored norm statistics in training instead of the batch's.
     freeze_norm: bool = False
+    # PARTS of the network that stay as they are, norm statistics included.
+    freeze: tuple[str, ...] = ()
     # Devices along which parameters, and image rows, are split; the rest is data parallel.
     fsdp: int = 1
     space: int = 1
@@ -280,6 +297,10 @@ def validate(config: Config) -> None:
     _require(
         train.checkpoint_every >= 1, "train.checkpoint_every", train.checkpoint_every, "1 or more"
     )
+    seconds = train.checkpoint_every_seconds
+    _require(seconds >= 0, "train.checkpoint_every_seconds", seconds, "0 or more")
+    for name, value in (("train.nonfinite", train.nonfinite), ("data.damaged", data.damaged)):
+        _require(value in ("stop", "skip"), name, value, "stop or skip")
     _require(0 <= train.ema_decay < 1, "train.ema_decay", train.ema_decay, "in [0, 1)")
     _require(
         train.batch_size % train.accumulate == 0,
@@ -287,6 +308,11 @@ def validate(config: Config) -> None:
         train.accumulate,
         f"a divisor of train.batch_size={train.batch_size}",
     )
+    _require(
+        data.repeat_threshold >= 0, "data.repeat_threshold", data.repeat_threshold, "0 or more"
+    )
+    for part in train.freeze:
+        _require(part in PARTS, "train.freeze", part, f"some of {', '.join(PARTS)}")
     _require(0 < config.loss.top_k <= 1, "loss.top_k", config.loss.top_k, "in (0, 1]")
     weights = config.loss.class_weights
     _require(

@@ -1,4 +1,4 @@
-"""The one exception for mistakes a user can make and mend."""
+"""How a command ends early."""
 
 
 class UserError(Exception):
@@ -6,3 +6,11 @@ class UserError(Exception):
 
     Commands print it without a traceback and exit with status 2 (`cli.run`).
     """
+
+
+class Stopped(Exception):
+    """A signal ended the work in good order; `status` is 128 + its number, as shells have it."""
+
+    def __init__(self, message: str, signal: int):
+        super().__init__(message)
+        self.status = 128 + signal

@@ -6,6 +6,7 @@
 Leaves config.json, metrics.jsonl, checkpoints/, events/, eval.json and report.html in the workdir.
 """
 
+import dataclasses
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,14 +20,17 @@ from flax import nnx
 from deeplab_mnv2 import cli, weights
 from deeplab_mnv2.config import Config, Source, validate
 from deeplab_mnv2.data.pipeline import training_batches
+from deeplab_mnv2.errors import Stopped
 from deeplab_mnv2.evaluation.report import write_report
-from deeplab_mnv2.evaluation.result import Evaluator, write
+from deeplab_mnv2.evaluation.result import Evaluation, Evaluator, write
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.training.checkpoint import Checkpoints, abstract, open_workdir
+from deeplab_mnv2.training.guards import FiniteGuard, Watch
+from deeplab_mnv2.training.interrupt import Interrupt, agree
 from deeplab_mnv2.training.log import Log, read_metrics
 from deeplab_mnv2.training.optimizer import learning_rate, make_optimizer
 from deeplab_mnv2.training.sharding import batch_sharding, make_mesh, state_sharding, to_devices
-from deeplab_mnv2.training.state import TrainState, create_state, make_train_step
+from deeplab_mnv2.training.state import TrainState, TrainStep, create_state, make_train_step
 
 _CALIBRATION_BATCHES, _CALIBRATION_IMAGES = 8, 4
 
@@ -38,6 +42,7 @@ def train(config: Config, workdir: str | Path) -> dict[str, Any]:
 
     Raises:
         UserError: a setting, a file or the workdir is at fault.
+        Stopped: SIGTERM or SIGINT came; the state is saved.
     """
     validate(config)
     workdir = Path(workdir)
@@ -54,21 +59,28 @@ def train(config: Config, workdir: str | Path) -> dict[str, Any]:
         threads=config.data.threads,
         batch_sharding=batch_sharding(mesh),
     )
-    with Checkpoints(workdir) as checkpoints:
+    with Interrupt() as interrupt, Checkpoints(workdir) as checkpoints:
         if config.train.init_weights and not checkpoints.steps:
             messages += _initialize(model, config, source)
         optimizer = make_optimizer(config.optimizer, total_steps, nnx.state(model, nnx.Param))
         graphdef, state = create_state(model, optimizer, config)
         sharding = state_sharding(state, mesh)
         if checkpoints.steps:
-            state = checkpoints.restore(abstract(state, sharding))
-            messages.append(f"going on from step {int(state.step)} in {workdir}")
+            state, damage = checkpoints.restore_newest(abstract(state, sharding))
+            messages += [*damage, f"going on from step {int(state.step)} in {workdir}"]
         else:
             state = jax.device_put(state, sharding)
         train_step = make_train_step(graphdef, optimizer, config, mesh, state)
-        state, evaluation = _loop(
-            config, workdir, mesh, source, state, train_step, checkpoints, evaluator, messages
-        )
+        with Log(
+            workdir,
+            first_step=int(state.step),
+            total_steps=total_steps,
+            active=jax.process_index() == 0,
+        ) as log:
+            for message in messages:
+                log.say(message)
+            loop = _Loop(config, workdir, mesh, source, checkpoints, evaluator, interrupt, log)
+            evaluation = loop.run(state, train_step)
     if jax.process_index() == 0:
         write(evaluation, workdir)
         write_report(
@@ -100,67 +112,124 @@ def _initialize(model: DeepLab, config: Config, source: Source) -> list[str]:
     return messages
 
 
-def _loop(
-    config: Config,
-    workdir: Path,
-    mesh: jax.sharding.Mesh,
-    source: Any,
-    state: TrainState,
-    train_step: Any,
-    checkpoints: Checkpoints,
-    evaluator: Evaluator,
-    messages: list[str],
-) -> tuple[TrainState, Any]:
-    settings, total_steps = config.train, config.train.total_steps
-    schedule = learning_rate(config.optimizer, total_steps)
-    place = batch_sharding(mesh)
-    first_step = int(state.step)
-    batches = training_batches(
-        source,
-        config.data,
-        config.model,
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-        first_step=first_step,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )
-    evaluation = None
-    with Log(
-        workdir,
-        first_step=first_step,
-        total_steps=total_steps,
-        active=jax.process_index() == 0,
-    ) as log:
-        for message in messages:
-            log.say(message)
+@dataclasses.dataclass
+class _Loop:
+    """The steps of a run, and what happens between them."""
+
+    config: Config
+    workdir: Path
+    mesh: jax.sharding.Mesh
+    source: Source
+    checkpoints: Checkpoints
+    evaluator: Evaluator
+    interrupt: Interrupt
+    log: Log
+
+    def __post_init__(self) -> None:
+        self.schedule = learning_rate(self.config.optimizer, self.config.train.total_steps)
+        self.watch = Watch()
+        self.guard = FiniteGuard(self.workdir, self.config.train.nonfinite)
+
+    def run(self, state: TrainState, train_step: TrainStep) -> Evaluation:
+        """Train to the last step and return its evaluation."""
+        settings, total_steps = self.config.train, self.config.train.total_steps
+        place = batch_sharding(self.mesh)
+        first_step = int(state.step)
+        batches = training_batches(
+            self.source,
+            self.config.data,
+            self.config.model,
+            batch_size=settings.batch_size,
+            seed=settings.seed,
+            first_step=first_step,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
         clock = _Clock(batches)
+        evaluation = None
         for step in range(first_step + 1, total_steps + 1):
-            batch = {key: to_devices(value, place) for key, value in next(clock).items()}
-            state, values = train_step(state, batch)
+            batch = next(clock)
+            placed = {key: to_devices(batch[key], place) for key in ("image", "label")}
+            state, values = train_step(state, placed)
+            self._warn(step, self.guard(step, values.pop("finite"), batch))
+            self._warn(step, self.watch.damage(batch["damage"]))
             last = step == total_steps
-            if step % settings.log_every == 0 or last:
-                values = {name: float(value) for name, value in values.items()}
-                values["learning_rate"] = float(np.asarray(schedule(step - 1)))
-                values |= clock.lap(settings.batch_size, step)
-                log.record(step, values)
-                log.advance(step, _describe(values))
+            logs = step % settings.log_every == 0 or last
+            if logs:
+                self._log(step, values, clock)
+            stopped, due = self._agree(logs)
             scores = None
-            if step % settings.eval_every == 0 or last:
-                evaluation = evaluator(
-                    *state.scored(), pictures=config.evaluation.pictures if last else 0
+            if (step % settings.eval_every == 0 or last) and not stopped:
+                evaluation = self._evaluate(step, state, last)
+                scores = None if evaluation is None else evaluation.result
+                stopped = 0 if evaluation else self.interrupt.signal
+                clock.restart()
+            if step % settings.checkpoint_every == 0 or last or due or stopped:
+                # A checkpoint follows only sound steps.
+                self._warn(step, self.guard.finish())
+                self.checkpoints.save(step, state, scores)
+                clock.restart()
+            if stopped:
+                self.checkpoints.wait()
+                raise Stopped(
+                    f"Stopped and saved at step {step} of {total_steps}; the same command goes on.",
+                    stopped,
                 )
-                scores = evaluation.result
-                log.record(step, {"val_miou": scores["miou"]})
-                log.say(f"step {step}: val mIoU {100 * (scores['miou'] or 0):.2f} %")
-                clock.restart(step)
-            if step % settings.checkpoint_every == 0 or last:
-                checkpoints.save(step, state, scores)
-                clock.restart(step)
+        self._warn(total_steps, self.guard.finish())
         if evaluation is None:
             # The run was already finished: score it again rather than trust what lies there.
-            evaluation = evaluator(*state.scored(), pictures=config.evaluation.pictures)
-    return state, evaluation
+            evaluation = self._evaluate(total_steps, state, last=True)
+        if evaluation is None:
+            raise Stopped("Stopped; the run is finished and saved.", self.interrupt.signal)
+        return evaluation
+
+    def _agree(self, logs: bool) -> tuple[int, int]:
+        """Return (signal or 0, whether a save is due), the same in every process.
+
+        Several processes ask each other only where they log: asking stalls the devices.
+        """
+        seconds = self.config.train.checkpoint_every_seconds
+        due = bool(seconds) and self.checkpoints.seconds_since_save > seconds
+        if jax.process_count() > 1 and not logs:
+            return 0, 0
+        stopped, due = agree(self.interrupt.signal, due)
+        return stopped, due
+
+    def _log(self, step: int, values: dict[str, Any], clock: "_Clock") -> None:
+        values = {name: float(value) for name, value in values.items()}
+        values["learning_rate"] = float(np.asarray(self.schedule(step - 1)))
+        values |= clock.lap(self.config.train.batch_size)
+        self.log.record(step, values)
+        self.log.advance(step, _describe(values))
+        self._warn(step, self.watch.lap(values))
+
+    def _evaluate(self, step: int, state: TrainState, last: bool) -> Evaluation | None:
+        """Return the scores of a step, or None where a signal cut the evaluation short."""
+
+        def check(_: int) -> None:
+            # One process only: several would have to agree in the middle of it.
+            if self.interrupt.signal and jax.process_count() == 1:
+                raise Stopped("", self.interrupt.signal)
+
+        try:
+            evaluation = self.evaluator(
+                *state.scored(),
+                pictures=self.config.evaluation.pictures if last else 0,
+                progress=check,
+            )
+        except Stopped:
+            return None
+        result = evaluation.result
+        self.log.record(step, {"val_miou": result["miou"]})
+        self.log.say(f"step {step}: val mIoU {100 * (result['miou'] or 0):.2f} %")
+        names = self.config.data.val.class_names
+        self._warn(step, self.watch.scores(np.asarray(result["confusion"]), names))
+        return evaluation
+
+    def _warn(self, step: int, warnings: list[str]) -> None:
+        for warning in warnings:
+            self.log.say(f"warning: {warning}")
+            self.log.record(step, {"warning": warning})
 
 
 class _Clock:
@@ -168,7 +237,7 @@ class _Clock:
 
     def __init__(self, batches: Iterator[dict[str, np.ndarray]]):
         self._batches = batches
-        self.restart(None)
+        self.restart()
 
     def __iter__(self) -> "_Clock":
         return self
@@ -180,17 +249,17 @@ class _Clock:
         self._steps += 1
         return batch
 
-    def lap(self, batch_size: int, step: int) -> dict[str, float]:
+    def lap(self, batch_size: int) -> dict[str, float]:
         """Return images/s and the share of time spent waiting since the last lap."""
         elapsed = time.perf_counter() - self._began
         values = {
             "images_per_second": self._steps * batch_size / elapsed,
             "input_wait": self._waited / elapsed,
         }
-        self.restart(step)
+        self.restart()
         return values
 
-    def restart(self, _: int | None) -> None:
+    def restart(self) -> None:
         """Leave evaluation and saving out of the times."""
         self._began = time.perf_counter()
         self._waited = 0.0

@@ -30,11 +30,12 @@ def assert_equal(first, second):
     for one, other in zip(first, second, strict=True):
         np.testing.assert_array_equal(one["image"], other["image"])
         np.testing.assert_array_equal(one["label"], other["label"])
+        np.testing.assert_array_equal(one["name"], other["name"])
 
 
 def test_batches_have_the_declared_form(config):
     (batch,) = take(config, 1)
-    assert set(batch) == {"image", "label"}
+    assert set(batch) == {"image", "label", "name", "damage"}
     assert batch["image"].shape == (4, 33, 33, 3)
     assert batch["label"].shape == (4, 33, 33)
     assert batch["image"].dtype == batch["label"].dtype == np.uint8
@@ -118,3 +119,53 @@ def test_padding_is_the_conventions_mean():
     assert mean_pixel(ModelConfig()) == (128, 128, 128)
     imagenet = ModelConfig(image_mean=(123.675, 116.28, 103.53), image_std=(58, 57, 57))
     assert mean_pixel(imagenet) == (124, 116, 104)
+
+
+class _Numbered:
+    """Ten grey images whose level and name are their index; only the last shows class 1."""
+
+    def __len__(self):
+        return 10
+
+    def __getitem__(self, index):
+        label = np.full((33, 33), index == 9, np.uint8)
+        return {"image": np.full((33, 33, 3), index, np.uint8), "label": label, "name": str(index)}
+
+
+class _Damaged(_Numbered):
+    def __getitem__(self, index):
+        if index in (3, 4):
+            raise UserError(f"{index} is damaged.")
+        return super().__getitem__(index)
+
+
+def test_a_damaged_example_ends_the_run_or_its_neighbour_takes_its_place(config):
+    config = dataclasses.replace(config, scale_range=(1.0, 1.0))
+    with pytest.raises(UserError, match=r"[34] is damaged"):
+        next(training_batches(_Damaged(), config, MODEL, batch_size=10, seed=0))
+    config = dataclasses.replace(config, damaged="skip")
+    batch = next(training_batches(_Damaged(), config, MODEL, batch_size=10, seed=0))
+    levels = batch["image"][:, 0, 0, 0]
+    np.testing.assert_array_equal(np.bincount(levels), [1, 1, 1, 0, 0, 3, 1, 1, 1, 1])
+    told = {"": 8, "3 is damaged. 4 is damaged.": 1, "4 is damaged.": 1}
+    assert dict(zip(*np.unique(batch["damage"], return_counts=True), strict=True)) == told
+    assert set(batch["name"][batch["damage"] != ""]) == {"5"}
+
+
+def test_a_source_with_nothing_but_damage_is_refused(config):
+    class Hopeless(_Damaged):
+        def __getitem__(self, index):
+            raise UserError(f"{index} is damaged.")
+
+    config = dataclasses.replace(config, damaged="skip")
+    with pytest.raises(UserError, match="No example of the training split can be read"):
+        next(training_batches(Hopeless(), config, MODEL, batch_size=10, seed=0))
+
+
+@pytest.mark.parametrize(("threshold", "rare"), [(0.0, 1), (0.9, 3)])
+def test_images_of_rare_classes_come_more_often(config, threshold, rare):
+    config = dataclasses.replace(config, repeat_threshold=threshold, scale_range=(1.0, 1.0))
+    epoch = 9 + rare  # sqrt(0.9 / 0.1) = 3
+    batches = training_batches(_Numbered(), config, MODEL, batch_size=epoch, seed=0)
+    times = np.bincount(next(batches)["image"][:, 0, 0, 0], minlength=10)
+    np.testing.assert_array_equal(times, [1] * 9 + [rare])

@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 from jax.sharding import AxisType
 
-from deeplab_mnv2.config import OptimizerConfig, Sgd
+from deeplab_mnv2.config import LossConfig, OptimizerConfig, Sgd
 from deeplab_mnv2.data.pipeline import training_batches
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.training.optimizer import make_optimizer
@@ -39,7 +39,8 @@ def run(config, mesh, steps=3):
     )
     losses = []
     for _ in range(steps):
-        batch = {k: to_devices(v, batch_sharding(mesh)) for k, v in next(batches).items()}
+        batch = next(batches)
+        batch = {k: to_devices(batch[k], batch_sharding(mesh)) for k in ("image", "label")}
         state, values = step(state, batch)
         losses.append(float(values["loss"]))
     return losses, jax.device_get(state)
@@ -101,6 +102,43 @@ def test_frozen_norm_keeps_its_statistics(module_config, single):
         np.testing.assert_array_equal(ours, theirs)
     moved = jax.tree.leaves(single[1].batch_stats)
     assert any(not np.array_equal(m, f) for m, f in zip(moved, jax.tree.leaves(fresh), strict=True))
+
+
+def test_a_frozen_part_stays_as_it_is(module_config):
+    frozen = dataclasses.replace(
+        module_config, train=dataclasses.replace(module_config.train, freeze=("backbone",))
+    )
+    _, state = run(frozen, mesh_of())
+    _, params, batch_stats = nnx.split(
+        DeepLab(frozen.model, rngs=nnx.Rngs(0)), nnx.Param, nnx.BatchStat
+    )
+    for after, before in ((state.params, params), (state.batch_stats, batch_stats)):
+        same = jax.tree.map(lambda a, b: np.array_equal(a, b), after, before)
+        assert all(jax.tree.leaves(same["backbone"]))
+        assert not all(jax.tree.leaves(same["aspp"]))
+
+
+def test_a_step_that_is_not_finite_changes_nothing_but_the_count(module_config):
+    # An infinite weight on a class makes the loss infinite where it is seen.
+    weights = (1.0,) * 20 + (float("inf"),)
+    config = dataclasses.replace(module_config, loss=LossConfig(class_weights=weights))
+    model = DeepLab(config.model, rngs=nnx.Rngs(0))
+    optimizer = make_optimizer(OptimizerConfig(), 10, nnx.state(model, nnx.Param))
+    graphdef, state = create_state(model, optimizer, config)
+    step = make_train_step(graphdef, optimizer, config, mesh_of(), state)
+    before = jax.device_get(state)
+    image = jnp.full((8, 49, 49, 3), 100, jnp.uint8)
+    label = jnp.zeros((8, 49, 49), jnp.uint8)
+    state, values = step(state, {"image": image, "label": label.at[0, 0, 0].set(20)})
+    assert not values["finite"]
+    assert state.step == 1
+    state.step = before.step
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(state), before)
+    state, values = step(state, {"image": image, "label": label})
+    assert values["finite"]
+    assert not np.array_equal(
+        state.params["classifier"]["bias"][...], before.params["classifier"]["bias"][...]
+    )
 
 
 def test_the_average_lies_between_start_and_end(module_config):

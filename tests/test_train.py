@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import os
 import shutil
+import signal
 
 import jax
 import numpy as np
@@ -10,10 +12,11 @@ import pytest
 from flax import nnx
 from orbax.checkpoint import v1 as ocp
 
-from deeplab_mnv2.errors import UserError
+from deeplab_mnv2.config import Sgd
+from deeplab_mnv2.errors import Stopped, UserError
 from deeplab_mnv2.evaluation.scoring import weights_digest
 from deeplab_mnv2.train import train
-from deeplab_mnv2.training.checkpoint import load_model
+from deeplab_mnv2.training.checkpoint import Checkpoints, load_model
 from deeplab_mnv2.training.log import read_metrics
 
 pytestmark = pytest.mark.usefixtures("one_block_a_stage")
@@ -73,6 +76,66 @@ def test_the_newest_checkpoint_is_the_model(finished):
     model = load_model(workdir)
     _, params, batch_stats = nnx.split(model, nnx.Param, nnx.BatchStat)
     assert weights_digest(params, batch_stats) == result["protocol"]["weights"]
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_a_signal_saves_and_the_same_command_ends_as_if_there_was_none(
+    finished, module_config, tmp_path, monkeypatch, part
+):
+    source = type(getattr(module_config.data, part).open())
+    draw = source.__getitem__
+
+    def signalling(self, index):
+        if index == len(self) - 1 and len(self) == getattr(module_config.data, part).length:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return draw(self, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(source, "__getitem__", signalling)
+        with pytest.raises(Stopped, match="Stopped and saved at step") as stopped:
+            train(module_config, tmp_path)
+    assert stopped.value.status == 143
+    train(module_config, tmp_path)
+    for ours, theirs in zip(arrays(tmp_path), arrays(finished[0]), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("files", ["state/**/*", "metrics/metrics", "**/*"])
+def test_a_damaged_checkpoint_is_set_aside_for_the_one_before(
+    finished, module_config, tmp_path, files
+):
+    workdir, _ = finished
+    shutil.copytree(workdir, tmp_path / "run")
+    for path in (tmp_path / "run" / "checkpoints" / "4").glob(files):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    train(module_config, tmp_path / "run")
+    for ours, theirs in zip(arrays(tmp_path / "run"), arrays(workdir), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert (tmp_path / "run" / "damaged_checkpoint_4").is_dir()
+
+
+def test_a_run_that_explodes_stops_and_keeps_its_sound_checkpoints(module_config, tmp_path):
+    config = dataclasses.replace(
+        module_config,
+        optimizer=dataclasses.replace(module_config.optimizer, rule=Sgd(), learning_rate=1e30),
+    )
+    with pytest.raises(UserError, match="not finite; its batch lies in"):
+        train(config, tmp_path)
+    (batch,) = tmp_path.glob("nonfinite_step_*.npz")
+    with np.load(batch, allow_pickle=False) as written:
+        assert written["image"].shape == (8, 49, 49, 3)
+        assert written["name"].shape == (8,)
+
+
+def test_saves_come_by_the_clock_too(module_config, tmp_path, monkeypatch):
+    monkeypatch.setattr(Checkpoints, "seconds_since_save", 61.0)
+    settings = dataclasses.replace(
+        module_config.train, checkpoint_every=100, checkpoint_every_seconds=60
+    )
+    train(dataclasses.replace(module_config, train=settings), tmp_path)
+    saved = {int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()}
+    assert saved >= {3, 4}
 
 
 def test_a_workdir_of_another_experiment_is_refused(finished, module_config):

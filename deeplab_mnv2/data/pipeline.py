@@ -8,6 +8,7 @@ import grain
 import numpy as np
 
 from deeplab_mnv2.config import IGNORE_LABEL, DataConfig, EvaluationConfig, ModelConfig, Source
+from deeplab_mnv2.data.sampling import classes_present, repeat_rare
 from deeplab_mnv2.data.transforms import augment, boundary_band, pad
 from deeplab_mnv2.errors import UserError
 
@@ -32,7 +33,8 @@ def training_batches(
 ) -> grain.DatasetIterator:
     """Return an endless iterator of this process's share of the global batches.
 
-    Batches hold `image` (b, crop, crop, 3) uint8 and `label` (b, crop, crop) uint8. Order and
+    Batches hold `image` (b, crop, crop, 3) uint8, `label` (b, crop, crop) uint8, `name` (b,) and
+    `damage` (b,), which says what was wrong with examples that another took the place of. Order and
     augmentation are a function of (seed, position) alone, whatever the number of threads,
     worker processes or hosts, so a run that goes on starts at `first_step`.
 
@@ -41,8 +43,13 @@ def training_batches(
     """
     if not len(source):
         raise UserError("The training split holds no examples; check data.train.")
+    if config.damaged == "skip":
+        source = _Tolerant(source)
     if config.train_examples:
-        source = _First(source, min(config.train_examples, len(source)))
+        source = _Chosen(source, np.arange(min(config.train_examples, len(source))))
+    if config.repeat_threshold:
+        present = classes_present(source, model.num_classes, config.threads)
+        source = _Chosen(source, repeat_rare(present, config.repeat_threshold, seed))
     dataset = (
         grain.MapDataset.source(source)
         .seed(seed)
@@ -126,17 +133,41 @@ def _collate(examples: list[dict[str, Any]], batch_size: int) -> Batch:
 
 
 @dataclasses.dataclass(frozen=True)
-class _First:
-    """The first `length` examples of a source."""
+class _Chosen:
+    """The examples of a source that `indices` names, in that order."""
 
     source: Source
-    length: int
+    indices: np.ndarray
 
     def __len__(self) -> int:
-        return self.length
+        return len(self.indices)
 
     def __getitem__(self, index: int) -> Any:
-        return self.source[index]
+        return self.source[int(self.indices[index])]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Tolerant:
+    """A source in which the next example that can be read takes the place of one that cannot.
+
+    The same one each time, so that a run that goes on sees what it would have seen.
+    """
+
+    source: Source
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        damage = []
+        for offset in range(len(self)):
+            try:
+                example = self.source[(int(index) + offset) % len(self)]
+            except UserError as error:
+                damage.append(str(error))
+            else:
+                return {**example, "damage": " ".join(damage)}
+        raise UserError(f"No example of the training split can be read; the first: {damage[0]}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,7 +194,12 @@ class _Augment(grain.transforms.RandomMap):
         image, label = augment(
             element["image"], element["label"], rng, self.config, self.mean_pixel
         )
-        return {"image": image, "label": label}
+        return {
+            "image": image,
+            "label": label,
+            "name": element["name"],
+            "damage": element.get("damage", ""),
+        }
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,14 +4,19 @@ The position in the data needs no place in a checkpoint: order and augmentation 
 (seed, step), so the step is the position, on any number of hosts and workers.
 """
 
+import contextlib
 import json
 import os
+import shutil
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
 from deeplab_mnv2.config import Config, model_from_dict, to_dict
@@ -26,6 +31,8 @@ _MAY_CHANGE = {
     "train.log_every",
     "train.eval_every",
     "train.checkpoint_every",
+    "train.checkpoint_every_seconds",
+    "train.nonfinite",
     "train.fsdp",
     "train.space",
     "data.threads",
@@ -37,9 +44,23 @@ class Checkpoints:
     """The checkpoints of a workdir; keeps the newest two and the best by mIoU."""
 
     def __init__(self, workdir: Path):
+        self._workdir = workdir
+        self._folder = workdir.absolute() / "checkpoints"
+        self._saving: Any = None
+        self._saved_at = time.monotonic()
+        # Orbax reads these files of every checkpoint to open any.
+        self._damage = [
+            self._set_aside(folder.name, _unreadable(folder, error))
+            for folder in sorted(self._folder.glob("[0-9]*"))
+            for name in ("_CHECKPOINT_METADATA", "metrics/metrics")
+            if (error := _json_error(folder / name)) is not None and folder.exists()
+        ]
+        self._open()
+
+    def _open(self) -> None:
         policies = ocp.training.preservation_policies
         self._checkpointer = ocp.training.Checkpointer(
-            str((workdir / "checkpoints").absolute()),
+            str(self._folder),
             # Orbax's policies and its protocol name their argument differently.
             preservation_policy=policies.AnyPreservationPolicy(  # pyright: ignore[reportArgumentType]
                 [
@@ -53,9 +74,15 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        # Waits for a save that is still being written.
-        self._checkpointer.close()
+    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
+        # Waits for a save that is still being written; what failed first is what is told.
+        try:
+            self.wait()
+        except UserError:
+            if failure is None:
+                raise
+        finally:
+            self._checkpointer.close()
 
     @property
     def steps(self) -> list[int]:
@@ -68,10 +95,70 @@ class Checkpoints:
         A kill at any instant leaves the previous checkpoint: Orbax renames a finished one into
         place.
         """
+        self.wait()
         # A copy: the next step donates the state, and on CPU Orbax reads its buffers in place.
         state = jax.block_until_ready(jax.tree.map(jnp.copy, state))
         miou = None if scores is None else {"miou": scores["miou"]}
-        self._checkpointer.save_async(step, state, metrics=miou)
+        with self._writing(step):
+            self._saving = step, self._checkpointer.save_async(step, state, metrics=miou)
+        self._saved_at = time.monotonic()
+
+    def wait(self) -> None:
+        """Wait until the checkpoint that is being written lies whole on the disk.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        if self._saving is not None:
+            (step, response), self._saving = self._saving, None
+            with self._writing(step):
+                response.result()
+
+    @property
+    def seconds_since_save(self) -> float:
+        """Seconds since the last save began, or since the start."""
+        return time.monotonic() - self._saved_at
+
+    @contextlib.contextmanager
+    def _writing(self, step: int) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            # Orbax raises whatever its storage layers raise.
+            raise UserError(
+                f"The checkpoint of step {step} cannot be written to "
+                f"{self._folder} ({_reason(error)}); free space there, and the "
+                "same command goes on from the checkpoint before it."
+            ) from error
+
+    def restore_newest(self, abstract_state: TrainState) -> tuple[TrainState, list[str]]:
+        """Return the newest checkpoint that can be read, and what to tell the user.
+
+        Damaged ones are moved out of the way, into the workdir, so that nothing is lost.
+
+        Raises:
+            UserError: none can be read.
+        """
+        while True:
+            try:
+                return self.restore(abstract_state), self._damage
+            except UserError as error:
+                if len(self.steps) == 1:
+                    raise
+                step = str(self.steps[-1])
+                self._checkpointer.close()
+                self._damage.append(self._set_aside(step, error))
+                self._open()
+
+    def _set_aside(self, step: str, error: UserError) -> str:
+        """Move a damaged checkpoint out of the way; return what to tell the user."""
+        multihost_utils.sync_global_devices(f"checkpoint {step} is damaged")
+        aside = self._workdir / f"damaged_checkpoint_{step}"
+        if jax.process_index() == 0:
+            shutil.rmtree(aside, ignore_errors=True)
+            (self._folder / step).replace(aside)
+        multihost_utils.sync_global_devices(f"checkpoint {step} is set aside")
+        return f"{error} It now lies in {aside}, and the one before it is used."
 
     def restore(self, abstract_state: TrainState, step: int | None = None) -> TrainState:
         """Return the checkpoint of a step (the newest by default), placed as `abstract_state`.
@@ -81,14 +168,14 @@ class Checkpoints:
         """
         steps = self.steps
         step = steps[-1] if step is None and steps else step
-        folder = self._checkpointer.directory
+        folder = self._folder
         if step not in steps:
             raise UserError(f"{folder} holds no checkpoint of step {step}; it holds {steps}.")
         try:
             return self._checkpointer.load(step, abstract_state)
         except Exception as error:
             # Orbax raises whatever its storage layers raise; all of it means the same here.
-            raise _unreadable(f"{folder}/{step}", error) from error
+            raise _unreadable(folder / str(step), error) from error
 
     def restore_weights(
         self, params: nnx.State, batch_stats: nnx.State
@@ -98,7 +185,7 @@ class Checkpoints:
         Raises:
             UserError: there is no checkpoint, or it is damaged.
         """
-        folder = self._checkpointer.directory
+        folder = self._folder
         if not self.steps:
             raise UserError(f"{folder} holds no checkpoint yet; train for longer first.")
         step = self.steps[-1]
@@ -114,7 +201,7 @@ class Checkpoints:
                 ),
             )
         except Exception as error:
-            raise _unreadable(f"{folder}/{step}", error) from error
+            raise _unreadable(folder / str(step), error) from error
         saved_params = saved["params"] if saved["ema"] is None else saved["ema"]
         return _like(params, saved_params), _like(batch_stats, saved["batch_stats"])
 
@@ -191,12 +278,23 @@ def _miou(metrics: Any) -> float:
     return metrics["miou"] if metrics else -1.0
 
 
-def _unreadable(path: str, error: BaseException) -> UserError:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-    return UserError(
-        f"The checkpoint {path} cannot be read ({reason}); delete that folder to go on from the "
-        "one before it."
-    )
+def _json_error(path: Path) -> Exception | None:
+    try:
+        json.loads(path.read_bytes())
+    except FileNotFoundError:
+        # Checkpoints between evaluations have no metrics.
+        return None
+    except (OSError, ValueError) as error:
+        return error
+    return None
+
+
+def _unreadable(path: Path, error: BaseException) -> UserError:
+    return UserError(f"The checkpoint {path} cannot be read ({_reason(error)}).")
+
+
+def _reason(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def _like(state: nnx.State, saved: Any) -> nnx.State:

@@ -62,7 +62,9 @@ def make_train_step(
     mesh: Mesh,
     abstract_state: TrainState,
 ) -> TrainStep:
-    """Return the jitted step (state, batch) -> (state, {"loss", "grad_norm"}), state donated.
+    """Return the jitted step (state, batch) -> (state, values), state donated.
+
+    The values are `loss`, `grad_norm` and `finite`; where that is false, the step changed nothing.
 
     `batch` holds `image` (B, H, W, 3) uint8 and `label` (B, H, W) uint8, sharded over the
     mesh. Norm statistics and the loss's divisor are those of the global batch (of each part,
@@ -95,6 +97,11 @@ def _train_step(
         model = nnx.merge(graphdef, params, batch_stats, copy=True)
         if config.train.freeze_norm:
             model.set_attributes(use_running_average=True, raise_if_not_found=False)
+        for part in config.train.freeze:
+            # In evaluation mode and without gradient: the compiler drops its backward pass.
+            frozen = getattr(model, part)
+            frozen.eval()
+            nnx.update(frozen, jax.lax.stop_gradient(nnx.state(frozen)))
         # The key stream must be made inside the differentiated function (Flax trace levels).
         logits = model(model.normalize(split_rows(image, mesh)), rngs=nnx.Rngs(dropout=key))
         loss = segmentation_loss(logits, label, state.step, config.loss, total_weight=total_weight)
@@ -123,13 +130,21 @@ def _train_step(
 
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = cast(nnx.State, optax.apply_updates(state.params, updates))
+    # Without a gradient, weight decay would still move them.
+    for part in config.train.freeze:
+        params[part] = state.params[part]
     ema = state.ema
     if ema is not None:
         # Short memory at first, so that the random start does not linger.
         decay = jnp.minimum(config.train.ema_decay, (1 + state.step) / (10 + state.step))
         ema = cast(nnx.State, optax.incremental_update(params, ema, 1 - decay))
-    state = TrainState(state.step + 1, params, batch_stats, opt_state, ema)
-    return state, {"loss": loss, "grad_norm": optax.tree.norm(grads)}
+    grad_norm = optax.tree.norm(grads)
+    finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+    # A step that went wrong leaves everything as it was, but for the count: the data goes on.
+    after = TrainState(state.step, params, batch_stats, opt_state, ema)
+    after = jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, state)
+    after.step = state.step + 1
+    return after, {"loss": loss, "grad_norm": grad_norm, "finite": finite}
 
 
 def _split(x: Array, parts: int) -> Array:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from deeplab_mnv2.config import CONVENTION, ModelConfig, validate_model
+from deeplab_mnv2.config import CONVENTION, PARTS, ModelConfig, validate_model
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.models.mobilenet_v2 import (
@@ -21,8 +21,6 @@ from deeplab_mnv2.models.mobilenet_v2 import (
 
 Kind = Literal["segmentation", "classification", "backbone"]
 
-# A tensor belongs to the part that its name begins with.
-PARTS = ("backbone", "aspp", "decoder", "head", "classifier")
 # The blocks of the backbone in order, as our tensors name them.
 BLOCKS = tuple(
     f"backbone.stages.{stage}.{block}"

@@ -1,0 +1,133 @@
+"""What is wrong with a run, in words, while it runs."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deeplab_mnv2.errors import UserError
+
+# Share of the time spent waiting for data above which the input is the bottleneck.
+_STARVING = 0.2
+# Laps (of `train.log_every` steps) that a condition must last, so that a hiccup stays unmentioned.
+_LASTING = 3
+# A loss this many times its lowest has diverged.
+_DIVERGED = 3.0
+# Skipped steps in a row after which going on is pointless.
+_MOST_SKIPPED = 10
+
+
+class Watch:
+    """Turns what the loop logs into warnings, each given once."""
+
+    def __init__(self) -> None:
+        self._starved = self._risen = 0
+        self._lowest = float("inf")
+        self._said: set[str] = set()
+
+    def lap(self, values: dict[str, float]) -> list[str]:
+        """Return the warnings that a lap's `loss` and `input_wait` give rise to."""
+        self._starved = self._starved + 1 if values["input_wait"] > _STARVING else 0
+        self._risen = self._risen + 1 if values["loss"] > _DIVERGED * self._lowest else 0
+        warnings = []
+        if self._starved == _LASTING:
+            warnings += self._once(
+                "input",
+                f"The devices wait {values['input_wait']:.0%} of the time for data; raise "
+                "data.threads or data.workers, or store the images smaller.",
+            )
+        if self._risen == _LASTING:
+            warnings += self._once(
+                "loss",
+                f"The loss has risen to {values['loss']:.3g} from {self._lowest:.3g}; lower "
+                "optimizer.learning_rate or set optimizer.clip_norm.",
+            )
+        self._lowest = min(self._lowest, values["loss"])
+        return warnings
+
+    def scores(self, confusion: np.ndarray, class_names: tuple[str, ...]) -> list[str]:
+        """Return the warnings that a confusion matrix (rows label, columns prediction) gives."""
+        predicted = np.flatnonzero(confusion.sum(axis=0))
+        present = np.flatnonzero(confusion.sum(axis=1))
+        if len(predicted) == 1 and len(present) > 1:
+            return self._once(
+                "classes",
+                f"Every pixel is predicted as {class_names[predicted[0]]!r}. That passes in a "
+                "run's first steps; if it lasts, check the labels (python -m deeplab_mnv2.doctor) "
+                "and the learning rate.",
+            )
+        return []
+
+    def damage(self, damage: np.ndarray) -> list[str]:
+        """Return what is wrong with the examples of a batch that others took the place of."""
+        return [
+            warning
+            for text in damage
+            if text
+            for warning in self._once(str(text), f"{text} Another example takes its place.")
+        ]
+
+    def _once(self, kind: str, warning: str) -> list[str]:
+        if kind in self._said:
+            return []
+        self._said.add(kind)
+        return [warning]
+
+
+class FiniteGuard:
+    """Looks after steps whose loss or gradient is not finite; the step itself left them out.
+
+    It looks one step behind, so that the host never waits for the step that the devices are at.
+    """
+
+    def __init__(self, workdir: Path, policy: str):
+        self.skipped = 0
+        self._workdir, self._policy = workdir, policy
+        self._in_a_row = 0
+        self._pending: tuple[int, Any, dict[str, np.ndarray]] | None = None
+
+    def __call__(self, step: int, finite: Any, batch: dict[str, np.ndarray]) -> list[str]:
+        """Judge the step before this one, and keep this one for the next call.
+
+        Raises:
+            UserError: the step before was not finite and the policy is "stop".
+        """
+        messages = self.finish()
+        self._pending = (step, finite, batch)
+        return messages
+
+    def finish(self) -> list[str]:
+        """Judge the last step; return what to tell the user.
+
+        Raises:
+            UserError: as `__call__`.
+        """
+        if self._pending is None:
+            return []
+        (step, finite, batch), self._pending = self._pending, None
+        if bool(finite):
+            self._in_a_row = 0
+            return []
+        self.skipped += 1
+        self._in_a_row += 1
+        path = _write_batch(self._workdir, step, batch)
+        found = (
+            f"The loss or gradient of step {step} is not finite; its batch lies in {path} "
+            f"(python -m deeplab_mnv2.doctor --batch {path} shows it)"
+        )
+        if self._policy == "stop" or self._in_a_row == _MOST_SKIPPED:
+            raise UserError(
+                f"{found}. Lower optimizer.learning_rate, set optimizer.clip_norm, or leave such "
+                "steps out with train.nonfinite=skip; checkpoints up to here are sound."
+            )
+        return [f"{found}; the step was left out."]
+
+
+def _write_batch(workdir: Path, step: int, batch: dict[str, np.ndarray]) -> Path:
+    path = workdir / f"nonfinite_step_{step}.npz"
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("wb") as file:
+        np.savez_compressed(file, step=step, **batch)  # pyright: ignore[reportArgumentType]
+    os.replace(temporary, path)
+    return path
