@@ -14,13 +14,14 @@ from flax import nnx
 from rich.progress import Progress
 
 from deeplab_mnv2 import cli, weights
-from deeplab_mnv2.config import CONVENTION, Config, ModelConfig, validate
+from deeplab_mnv2.config import CONVENTION, Config, ModelConfig
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.evaluation.report import write_report
 from deeplab_mnv2.evaluation.result import Evaluation, Evaluator, write
 from deeplab_mnv2.models.deeplab import DeepLab
-from deeplab_mnv2.training.checkpoint import load_model
 from deeplab_mnv2.training.log import read_metrics
+from deeplab_mnv2.training.workdir import load_model
+from deeplab_mnv2.validation import validate
 
 
 def evaluate(model: DeepLab, config: Config) -> Evaluation:

@@ -24,7 +24,7 @@ from deeplab_mnv2.exporting.check import LEAST_AGREEMENT, Agreement, compare
 from deeplab_mnv2.exporting.target import PRECISIONS, Target, draw_images, read_images
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.segmenter import default_class_names
-from deeplab_mnv2.training.checkpoint import load_model
+from deeplab_mnv2.training.workdir import load_model
 
 # Beside our own; a module each, with `build` and `load`.
 FORMATS = ("litert", "onnx", "stablehlo")

@@ -18,19 +18,21 @@ from absl import flags
 from flax import nnx
 
 from deeplab_mnv2 import cli, weights
-from deeplab_mnv2.config import Config, Source, validate
+from deeplab_mnv2.config import Config, Source
 from deeplab_mnv2.data.pipeline import training_batches
 from deeplab_mnv2.errors import Stopped
 from deeplab_mnv2.evaluation.report import write_report
 from deeplab_mnv2.evaluation.result import Evaluation, Evaluator, write
 from deeplab_mnv2.models.deeplab import DeepLab
-from deeplab_mnv2.training.checkpoint import Checkpoints, abstract, open_workdir
+from deeplab_mnv2.training.checkpoint import Checkpoints, abstract
 from deeplab_mnv2.training.guards import FiniteGuard, Watch
 from deeplab_mnv2.training.interrupt import Interrupt, agree
 from deeplab_mnv2.training.log import Log, read_metrics
 from deeplab_mnv2.training.optimizer import learning_rate, make_optimizer
 from deeplab_mnv2.training.sharding import batch_sharding, make_mesh, state_sharding, to_devices
 from deeplab_mnv2.training.state import TrainState, TrainStep, create_state, make_train_step
+from deeplab_mnv2.training.workdir import open_workdir
+from deeplab_mnv2.validation import validate
 
 _CALIBRATION_BATCHES, _CALIBRATION_IMAGES = 8, 4
 

@@ -6,11 +6,12 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from deeplab_mnv2.config import ModelConfig, validate_model
+from deeplab_mnv2.config import ModelConfig
 from deeplab_mnv2.models.aspp import ASPP
 from deeplab_mnv2.models.decoder import Decoder
 from deeplab_mnv2.models.layers import Conv, name_layers, resize
 from deeplab_mnv2.models.mobilenet_v2 import MobileNetV2
+from deeplab_mnv2.validation import validate_model
 
 
 class DeepLab(nnx.Module):

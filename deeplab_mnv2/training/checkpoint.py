@@ -6,7 +6,6 @@ The position in the data needs no place in a checkpoint: order and augmentation 
 
 import contextlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -19,25 +18,8 @@ from flax import nnx
 from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
-from deeplab_mnv2.config import Config, model_from_dict, to_dict
 from deeplab_mnv2.errors import UserError
-from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.training.state import TrainState
-
-# Settings that may change when a run goes on: they do not alter what is computed, except
-# total_steps, which bends the schedule from there on and is announced.
-_MAY_CHANGE = {
-    "train.total_steps",
-    "train.log_every",
-    "train.eval_every",
-    "train.checkpoint_every",
-    "train.checkpoint_every_seconds",
-    "train.nonfinite",
-    "train.fsdp",
-    "train.space",
-    "data.threads",
-    "data.workers",
-}
 
 
 class Checkpoints:
@@ -204,73 +186,6 @@ class Checkpoints:
             raise _unreadable(folder / str(step), error) from error
         saved_params = saved["params"] if saved["ema"] is None else saved["ema"]
         return _like(params, saved_params), _like(batch_stats, saved["batch_stats"])
-
-
-def open_workdir(workdir: Path, config: Config) -> list[str]:
-    """Make the workdir, or check that it belongs to this run; return what to tell the user.
-
-    Raises:
-        UserError: it cannot be written, or holds a run with other settings.
-    """
-    path = workdir / "config.json"
-    text = json.dumps(to_dict(config), indent=2) + "\n"
-    messages = []
-    if path.exists():
-        before, now = _flat(_read(path)), _flat(json.loads(text))
-        for name in sorted(before.keys() | now.keys()):
-            if before.get(name) == now.get(name):
-                continue
-            if name not in _MAY_CHANGE:
-                raise UserError(
-                    f"{workdir} holds a run with {name}={before.get(name)!r}, but this one has "
-                    f"{now.get(name)!r}; choose another --workdir or the same setting."
-                )
-            messages.append(f"{name} was {before.get(name)!r} and is {now.get(name)!r} now")
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        temporary = workdir / "config.json.tmp"
-        temporary.write_text(text)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(
-            f"The workdir {workdir} cannot be written ({error.strerror}); choose another "
-            "--workdir or mend its permissions."
-        ) from error
-    return messages
-
-
-def load_model(workdir: Path) -> DeepLab:
-    """Return the newest model of a run in evaluation mode, with averaged weights where kept.
-
-    Raises:
-        UserError: there is no run or no checkpoint, or one of its files is damaged.
-    """
-    path = workdir / "config.json"
-    if not path.exists():
-        raise UserError(f"{workdir} holds no run (no config.json); check --workdir.")
-    model = DeepLab(model_from_dict(_read(path)["model"]), rngs=nnx.Rngs(0))
-    _, params, batch_stats = nnx.split(model, nnx.Param, nnx.BatchStat)
-    with Checkpoints(workdir) as checkpoints:
-        for state in checkpoints.restore_weights(params, batch_stats):
-            nnx.update(model, state)
-    model.eval()
-    return model
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON ({error}); choose another --workdir.") from error
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(value, dict):
-        return {prefix: value}
-    flat: dict[str, Any] = {}
-    for key, item in value.items():
-        flat |= _flat(item, f"{prefix}.{key}" if prefix else key)
-    return flat
 
 
 def _miou(metrics: Any) -> float:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from deeplab_mnv2.config import CONVENTION, PARTS, ModelConfig, validate_model
+from deeplab_mnv2.config import CONVENTION, PARTS, ModelConfig
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.models.mobilenet_v2 import (
@@ -18,6 +18,7 @@ from deeplab_mnv2.models.mobilenet_v2 import (
     Classifier,
     make_divisible,
 )
+from deeplab_mnv2.validation import validate_model
 
 Kind = Literal["segmentation", "classification", "backbone"]
 

@@ -1,0 +1,95 @@
+"""The folder of a run: the settings it belongs to, and the model in it."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from flax import nnx
+
+from deeplab_mnv2.config import Config, model_from_dict, to_dict
+from deeplab_mnv2.errors import UserError
+from deeplab_mnv2.models.deeplab import DeepLab
+from deeplab_mnv2.training.checkpoint import Checkpoints
+
+# Settings that may change when a run goes on: they do not alter what is computed, except
+# total_steps, which bends the schedule from there on and is announced.
+_MAY_CHANGE = {
+    "train.total_steps",
+    "train.log_every",
+    "train.eval_every",
+    "train.checkpoint_every",
+    "train.checkpoint_every_seconds",
+    "train.nonfinite",
+    "train.fsdp",
+    "train.space",
+    "data.threads",
+    "data.workers",
+}
+
+
+def open_workdir(workdir: Path, config: Config) -> list[str]:
+    """Make the workdir, or check that it belongs to this run; return what to tell the user.
+
+    Raises:
+        UserError: it cannot be written, or holds a run with other settings.
+    """
+    path = workdir / "config.json"
+    text = json.dumps(to_dict(config), indent=2) + "\n"
+    messages = []
+    if path.exists():
+        before, now = _flat(_read(path)), _flat(json.loads(text))
+        for name in sorted(before.keys() | now.keys()):
+            if before.get(name) == now.get(name):
+                continue
+            if name not in _MAY_CHANGE:
+                raise UserError(
+                    f"{workdir} holds a run with {name}={before.get(name)!r}, but this one has "
+                    f"{now.get(name)!r}; choose another --workdir or the same setting."
+                )
+            messages.append(f"{name} was {before.get(name)!r} and is {now.get(name)!r} now")
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        temporary = workdir / "config.json.tmp"
+        temporary.write_text(text)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(
+            f"The workdir {workdir} cannot be written ({error.strerror}); choose another "
+            "--workdir or mend its permissions."
+        ) from error
+    return messages
+
+
+def load_model(workdir: Path) -> DeepLab:
+    """Return the newest model of a run in evaluation mode, with averaged weights where kept.
+
+    Raises:
+        UserError: there is no run or no checkpoint, or one of its files is damaged.
+    """
+    path = workdir / "config.json"
+    if not path.exists():
+        raise UserError(f"{workdir} holds no run (no config.json); check --workdir.")
+    model = DeepLab(model_from_dict(_read(path)["model"]), rngs=nnx.Rngs(0))
+    _, params, batch_stats = nnx.split(model, nnx.Param, nnx.BatchStat)
+    with Checkpoints(workdir) as checkpoints:
+        for state in checkpoints.restore_weights(params, batch_stats):
+            nnx.update(model, state)
+    model.eval()
+    return model
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON ({error}); choose another --workdir.") from error
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, item in value.items():
+        flat |= _flat(item, f"{prefix}.{key}" if prefix else key)
+    return flat

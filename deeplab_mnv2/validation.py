@@ -1,0 +1,108 @@
+"""Whether the settings of a run fit each other, before anything is built."""
+
+from typing import Any
+
+from deeplab_mnv2.config import IGNORE_LABEL, PARTS, Config, ModelConfig
+from deeplab_mnv2.errors import UserError
+
+
+def validate(config: Config) -> None:
+    """Check the settings against each other, before anything is built.
+
+    Raises:
+        UserError: a setting is out of range or does not fit another.
+    """
+    model, data, train = config.model, config.data, config.train
+    validate_model(model)
+    if data.crop_size % model.output_stride != 1 or data.crop_size <= model.output_stride:
+        near = max(1, round(data.crop_size / model.output_stride)) * model.output_stride + 1
+        raise UserError(
+            f"data.crop_size={data.crop_size} is not a multiple of model.output_stride="
+            f"{model.output_stride} plus one; the nearest that fits is {near}."
+        )
+    low, high = data.scale_range
+    _require(0 < low <= high, "data.scale_range", data.scale_range, "two increasing numbers > 0")
+    _require(data.scale_step >= 0, "data.scale_step", data.scale_step, "0 or more")
+    _require(data.threads >= 1, "data.threads", data.threads, "1 or more")
+    _require(data.workers >= 0, "data.workers", data.workers, "0 or more")
+    for name in ("total_steps", "batch_size", "accumulate", "log_every", "eval_every"):
+        _require(getattr(train, name) >= 1, f"train.{name}", getattr(train, name), "1 or more")
+    _require(
+        train.checkpoint_every >= 1, "train.checkpoint_every", train.checkpoint_every, "1 or more"
+    )
+    seconds = train.checkpoint_every_seconds
+    _require(seconds >= 0, "train.checkpoint_every_seconds", seconds, "0 or more")
+    for name, value in (("train.nonfinite", train.nonfinite), ("data.damaged", data.damaged)):
+        _require(value in ("stop", "skip"), name, value, "stop or skip")
+    _require(0 <= train.ema_decay < 1, "train.ema_decay", train.ema_decay, "in [0, 1)")
+    _require(
+        train.batch_size % train.accumulate == 0,
+        "train.accumulate",
+        train.accumulate,
+        f"a divisor of train.batch_size={train.batch_size}",
+    )
+    _require(
+        data.repeat_threshold >= 0, "data.repeat_threshold", data.repeat_threshold, "0 or more"
+    )
+    for part in train.freeze:
+        _require(part in PARTS, "train.freeze", part, f"some of {', '.join(PARTS)}")
+    _require(0 < config.loss.top_k <= 1, "loss.top_k", config.loss.top_k, "in (0, 1]")
+    weights = config.loss.class_weights
+    _require(
+        len(weights) in (0, model.num_classes),
+        "loss.class_weights",
+        weights,
+        f"empty or one number for each of the {model.num_classes} classes",
+    )
+    scored = config.evaluation
+    stride = scored.output_stride or model.output_stride
+    _require(stride in (8, 16, 32), "evaluation.output_stride", stride, "8, 16 or 32 (0: as is)")
+    for size in scored.pad_sizes:
+        _require(
+            size % stride == 1,
+            "evaluation.pad_sizes",
+            size,
+            f"a multiple of the output stride {stride} plus one",
+        )
+    for split in (data.train, data.val):
+        if len(split.class_names) != model.num_classes:
+            raise UserError(
+                f"model.num_classes={model.num_classes} but the data set names "
+                f"{len(split.class_names)} classes; set model.num_classes to that number."
+            )
+
+
+def validate_model(model: ModelConfig) -> None:
+    """Check the model's settings alone.
+
+    Raises:
+        UserError: a setting is out of range.
+    """
+    _require(model.num_classes >= 2, "model.num_classes", model.num_classes, "2 or more")
+    _require(model.num_classes < IGNORE_LABEL, "model.num_classes", model.num_classes, "below 255")
+    _require(
+        model.output_stride in (8, 16, 32), "model.output_stride", model.output_stride, "8, 16, 32"
+    )
+    _require(
+        model.width_multiplier > 0, "model.width_multiplier", model.width_multiplier, "above 0"
+    )
+    for name, choices in (
+        ("padding", ("same", "symmetric")),
+        ("shortcut", ("bottleneck", "expansion", "none")),
+        ("dtype", ("float32", "bfloat16")),
+    ):
+        value = getattr(model, name)
+        _require(value in choices, f"model.{name}", value, " or ".join(choices))
+    for name in ("image_mean", "image_std"):
+        value = getattr(model, name)
+        _require(
+            len(value) == model.in_channels,
+            f"model.{name}",
+            value,
+            f"one number for each of model.in_channels={model.in_channels}",
+        )
+
+
+def _require(holds: bool, setting: str, value: Any, expected: str) -> None:
+    if not holds:
+        raise UserError(f"{setting}={value!r} is out of range; it must be {expected}.")
