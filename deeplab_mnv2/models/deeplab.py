@@ -9,7 +9,7 @@ from jax import Array
 from deeplab_mnv2.config import ModelConfig
 from deeplab_mnv2.models.aspp import ASPP
 from deeplab_mnv2.models.decoder import Decoder
-from deeplab_mnv2.models.layers import Conv, name_layers, resize
+from deeplab_mnv2.models.layers import Conv, name_layers, normalize, resize
 from deeplab_mnv2.models.mobilenet_v2 import MobileNetV2
 from deeplab_mnv2.validation import validate_model
 
@@ -62,6 +62,4 @@ class DeepLab(nnx.Module):
 
     def normalize(self, image: Array) -> Array:
         """Map grey levels 0-255 (B, H, W, channels) to the range the weights expect."""
-        mean = jnp.asarray(self.config.image_mean, jnp.float32)
-        std = jnp.asarray(self.config.image_std, jnp.float32)
-        return (image.astype(jnp.float32) - mean) / std
+        return normalize(image, self.config)

@@ -1,4 +1,4 @@
-"""Convolution, convolution with norm and activation, and bilinear resizing."""
+"""Convolution, convolution with norm and activation, input range, and bilinear resizing."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array, lax
 
+from deeplab_mnv2.config import ModelConfig
 from deeplab_mnv2.models.depthwise import depthwise_conv
 
 # Fan-in, not fan-out: for a depthwise kernel (k, k, 1, C) fan-out counts C channels and the
@@ -122,6 +123,13 @@ def name_layers(model: nnx.Module) -> None:
     for path, module in nnx.iter_modules(model):
         if isinstance(module, Conv):
             module.path = ".".join(str(part) for part in path).removesuffix(".conv")
+
+
+def normalize(image: Array, config: ModelConfig) -> Array:
+    """Map grey levels 0-255 (..., in_channels) to the convention's range, float32."""
+    mean = jnp.asarray(config.image_mean, jnp.float32)
+    std = jnp.asarray(config.image_std, jnp.float32)
+    return (image.astype(jnp.float32) - mean) / std
 
 
 def resize(x: Array, size: Sequence[int], *, align_corners: bool) -> Array:

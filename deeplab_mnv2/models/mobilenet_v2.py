@@ -8,7 +8,7 @@ from flax import nnx
 from jax import Array
 
 from deeplab_mnv2.config import ModelConfig
-from deeplab_mnv2.models.layers import Conv, ConvNormAct, name_layers
+from deeplab_mnv2.models.layers import Conv, ConvNormAct, name_layers, normalize
 
 # Table 2 of the paper: expansion t, channels c, blocks n, stride s.
 STAGES = (
@@ -199,3 +199,7 @@ class Classifier(nnx.Module):
         x = jnp.mean(x, axis=(1, 2), keepdims=True)  # (B, 1, 1, 1280)
         x = self.classifier(self.dropout(x, rngs=rngs))
         return jax.lax.squeeze(x, (1, 2)).astype(jnp.float32)
+
+    def normalize(self, image: Array) -> Array:
+        """Map grey levels 0-255 (B, H, W, in_channels) to the range the weights expect."""
+        return normalize(image, self.config)
