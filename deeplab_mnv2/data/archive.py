@@ -32,7 +32,8 @@ class Archive:
         path = folder / self.filename
         if not path.exists():
             return None
-        if _sha256(path) != self.sha256:
+        # A file of another size is not read to its end, however large it is.
+        if not path.is_file() or path.stat().st_size != self.size or _sha256(path) != self.sha256:
             raise UserError(
                 f"{path} is damaged or not the official file (its sha256 is not {self.sha256}): "
                 "get it again, or remove it to have it downloaded."

@@ -10,6 +10,8 @@ from deeplab_mnv2.errors import UserError
 
 # 100 megapixels: above the largest camera, below what exhausts memory when decoded.
 MAX_PIXELS = 100_000_000
+# Pillow knows many more; one of them runs a PostScript interpreter on the file.
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 # What Pillow raises on damaged files, by format: broken PNG chunks are SyntaxErrors, absurd
 # sizes ValueErrors or its own bomb error, wrong array sizes and offsets the rest.
 _DAMAGE = (
@@ -20,6 +22,8 @@ _DAMAGE = (
     IndexError,
     TypeError,
     Image.DecompressionBombError,
+    # Raised where warnings are errors.
+    Image.DecompressionBombWarning,
 )
 
 
@@ -29,7 +33,7 @@ def read_image(path: Path) -> np.ndarray:
     Raises:
         UserError: the file is missing, no image, damaged, truncated or too large.
     """
-    with _open(path) as image:
+    with open_image(path) as image:
         try:
             image = ImageOps.exif_transpose(image)
             if image.mode in ("I;16", "I;16B", "I;16L", "I"):
@@ -48,16 +52,7 @@ def read_label(path: Path, num_classes: int) -> np.ndarray:
         UserError: the file is missing or damaged, is in colour, or holds an id that is
             neither a class nor 255.
     """
-    with _open(path) as image:
-        if image.mode not in ("P", "L"):
-            raise UserError(
-                f"{path} is a label in mode {image.mode}, not class ids; save it as an 8-bit "
-                "palette or grey PNG whose values are 0 to num_classes - 1, or 255."
-            )
-        try:
-            label = np.asarray(image)
-        except _DAMAGE as error:
-            raise _damaged(path, error) from error
+    label = read_ids(path)
     outside = (label >= num_classes) & (label != IGNORE_LABEL)
     if outside.any():
         raise UserError(
@@ -67,20 +62,60 @@ def read_label(path: Path, num_classes: int) -> np.ndarray:
     return label
 
 
-def _open(path: Path) -> Image.Image:
+def read_ids(path: Path) -> np.ndarray:
+    """Return the values (H, W) uint8 of a palette or grey PNG, whether or not they are classes.
+
+    Raises:
+        UserError: the file is missing or damaged, or its pixels are no ids.
+    """
+    with open_image(path) as image:
+        # Lossy formats blur ids into others, and only PNG has checksums.
+        if image.format != "PNG" or image.mode not in ("P", "L"):
+            raise UserError(
+                f"{path} is a {image.format} label in mode {image.mode}, not class ids; save it as "
+                "an 8-bit palette or grey PNG whose values are 0 to num_classes - 1, or 255."
+            )
+        if image.mode == "L" and png_bit_depth(path) != 8:
+            # Pillow stretches fewer bits to the whole range, which makes id 1 of 4 bits 17.
+            raise UserError(
+                f"{path} is a grey label of {png_bit_depth(path)} bits, whose ids are ambiguous; "
+                "save it with 8 bits a pixel."
+            )
+        try:
+            return np.asarray(image)
+        except _DAMAGE as error:
+            raise _damaged(path, error) from error
+
+
+def open_image(path: Path) -> Image.Image:
+    """Return an image whose header, and for PNG whose checksums, are sound; not decoded yet.
+
+    Raises:
+        UserError: the file is missing, no image, damaged or too large; its cause says which.
+    """
     try:
-        image = Image.open(path)
+        with Image.open(path, formats=_FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
+            if image.format == "PNG":
+                # Pillow decodes without a look at the checksums; one flipped bit is another class.
+                image.verify()
+        # Again, because a verified image is spent.
+        return Image.open(path, formats=_FORMATS)
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist; check the path or the split's list.") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UserError(
+            f"{path} is above the limit of {MAX_PIXELS:,} pixels ({error}); scale it down first."
+        ) from error
     except _DAMAGE as error:
         raise _damaged(path, error) from error
-    if image.width * image.height > MAX_PIXELS:
-        image.close()
-        raise UserError(
-            f"{path} has {image.width} x {image.height} pixels, above the limit of "
-            f"{MAX_PIXELS:,}; scale it down first."
-        )
-    return image
+
+
+def png_bit_depth(path: Path) -> int:
+    """Return the bits a sample of a sound PNG file, from its header."""
+    with path.open("rb") as file:
+        return file.read(25)[24]
 
 
 def _damaged(path: Path, error: BaseException) -> UserError:

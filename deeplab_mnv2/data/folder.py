@@ -2,6 +2,8 @@
 
 import dataclasses
 import hashlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ from deeplab_mnv2.data.voc_classes import VOC_CLASSES
 from deeplab_mnv2.errors import UserError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+# Characters of a list's entry or a path that an error shows.
+_QUOTED = 200
 
 
 @dataclasses.dataclass
@@ -34,9 +38,9 @@ class Folder:
     @property
     def class_names(self) -> tuple[str, ...]:
         path = Path(self.root, self.classes)
-        if not path.is_file():
+        if not os.path.isfile(path):
             return VOC_CLASSES
-        names = tuple(line.strip() for line in path.read_text().splitlines() if line.strip())
+        names = tuple(_lines(path))
         if len(names) < 2:
             raise UserError(f"{path} names {len(names)} classes; write one a line, two or more.")
         return names
@@ -55,63 +59,91 @@ class Folder:
             digest.update(image.stem.encode() + b"\n")
         return digest.hexdigest()[:16]
 
-    def _pairs(self) -> tuple[tuple[Path, Path], ...]:
-        root = Path(self.root)
-        images, labels = self._folder(self.images), self._folder(self.labels or self._labels())
-        if not self.lists:
-            names = sorted(p.name for p in images.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-            lines, origin = names, images
-        else:
-            origin = root / self.lists.format(split=self.split)
-            if not origin.is_file():
+    def entries(self) -> Iterator[tuple[Path, Path] | UserError]:
+        """Yield the image and the label file of each entry of the split, or what is wrong with it.
+
+        Raises:
+            UserError: a folder or the list is missing, or there are no images.
+        """
+        folder, labels = self._folders()
+        images = _by_stem(folder)
+        if self.lists:
+            origin = self._path(self.lists)
+            if not os.path.isfile(origin):
                 raise UserError(
                     f"{origin} does not exist, so the split {self.split!r} is unknown; "
                     f"{_splits_beside(origin)}."
                 )
-            lines = [line for line in origin.read_text().splitlines() if line.strip()]
-        if not lines:
+            names = _lines(origin)
+        else:
+            origin, names = folder, sorted(images)
+        if not names:
             raise UserError(f"{origin} names no images; add some or choose another split.")
-        stems = _by_stem(images)
-        return tuple(
-            self._pair(line.split(), root, stems, images, labels, origin) for line in lines
-        )
+        for name in names:
+            try:
+                yield self._pair(name, images, labels, origin)
+            except UserError as error:
+                yield error
+
+    def files(self) -> set[Path]:
+        """Return all images in the folders of images and labels, listed or not."""
+        return {path for folder in self._folders() for path in _images(folder)}
+
+    def _pairs(self) -> tuple[tuple[Path, Path], ...]:
+        pairs = []
+        for entry in self.entries():
+            if isinstance(entry, UserError):
+                raise entry
+            pairs.append(entry)
+        return tuple(pairs)
 
     def _pair(
-        self,
-        entry: list[str],
-        root: Path,
-        stems: dict[str, Path],
-        images: Path,
-        labels: Path,
-        origin: Path,
+        self, name: str, images: dict[str, list[Path]], labels: Path, origin: Path
     ) -> tuple[Path, Path]:
-        if len(entry) == 2:
-            pair = tuple(_inside(root, name, origin) for name in entry)
+        entry = Path(name)
+        if entry.suffix.lower() in IMAGE_SUFFIXES:
+            entry = entry.with_suffix("")
+        paths, shown = name.split(), name[:_QUOTED]
+        # A name may hold a space of its own.
+        if len(paths) == 2 and str(entry) not in images:
+            image, label = (_inside(Path(self.root), path, origin) for path in paths)
         else:
-            stem = Path(entry[0]).stem
-            if stem not in stems:
-                raise UserError(f"{origin} lists {stem!r}, but {images} has no such image.")
-            pair = (stems[stem], labels / f"{stem}.png")
-        for path in pair:
-            if not path.is_file():
+            found = images.get(entry.name, [])
+            if not found:
                 raise UserError(
-                    f"{path} does not exist, but {origin} lists {entry[0]!r}; add the file or "
-                    "remove the entry."
+                    f"{origin} lists {shown!r}, but {self._path(self.images)} has no such image; "
+                    "add the file or remove the entry."
                 )
-        return pair[0], pair[1]
+            if len(found) > 1:
+                raise UserError(
+                    f"{found[0]} and {found[1].name} share a name, so their label is ambiguous; "
+                    "rename one."
+                )
+            image, label = found[0], labels / f"{entry.name}.png"
+        for path in (image, label):
+            if not os.path.isfile(path):
+                raise UserError(
+                    f"{str(path)[:_QUOTED]} does not exist, but {origin} lists {shown!r}; add the "
+                    "file or remove the entry."
+                )
+        return image, label
+
+    def _folders(self) -> tuple[Path, Path]:
+        augmented = "SegmentationClassAug"
+        voc = augmented if os.path.isdir(Path(self.root, augmented)) else "SegmentationClass"
+        return self._folder(self.images), self._folder(self.labels or voc)
 
     def _folder(self, name: str) -> Path:
-        folder = Path(self.root, name.format(split=self.split))
-        if not folder.is_dir():
+        folder = self._path(name)
+        if not os.path.isdir(folder):
             raise UserError(
-                f"The folder {folder} does not exist; set the data set's root to a folder in "
-                "VOC's layout, or its images and labels to the folders you have."
+                f"The folder {str(folder)[:_QUOTED]} does not exist; set the data set's root to a "
+                "folder in VOC's layout, or its images and labels to the folders you have."
             )
         return folder
 
-    def _labels(self) -> str:
-        augmented = "SegmentationClassAug"
-        return augmented if Path(self.root, augmented).is_dir() else "SegmentationClass"
+    def _path(self, name: str) -> Path:
+        return Path(self.root, name.replace("{split}", self.split))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,24 +173,40 @@ class FolderSource:
         return {"image": image, "label": label, "name": image_path.stem}
 
 
-def _by_stem(folder: Path) -> dict[str, Path]:
-    files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in IMAGE_SUFFIXES:
-            if path.stem in files:
-                raise UserError(
-                    f"{files[path.stem]} and {path.name} share a name, so their label is "
-                    "ambiguous; rename one."
-                )
-            files[path.stem] = path
+def _images(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def _by_stem(folder: Path) -> dict[str, list[Path]]:
+    files: dict[str, list[Path]] = {}
+    for path in _images(folder):
+        files.setdefault(path.stem, []).append(path)
     return files
+
+
+def _lines(path: Path) -> list[str]:
+    """Return the lines of a text file that hold something.
+
+    Raises:
+        UserError: it is no text in UTF-8.
+    """
+    try:
+        # Some editors of Windows begin a file with a mark.
+        text = path.read_text(encoding="utf-8-sig")
+        if "\0" in text:
+            raise ValueError("it holds a NUL")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as text ({error}); save it in UTF-8.") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def _inside(root: Path, name: str, origin: Path) -> Path:
     """Return `root / name`, refusing list entries that lead out of the data set."""
     path = root / name
-    if not path.resolve().is_relative_to(root.resolve()):
-        raise UserError(f"{origin} lists {name!r}, which lies outside {root}; remove the entry.")
+    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
+        raise UserError(
+            f"{origin} lists {name[:_QUOTED]!r}, which lies outside {root}; remove the entry."
+        )
     return path
 
 
