@@ -23,7 +23,7 @@ def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
     )
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "doctor"])
 def test_help_fits_a_screen(command, tmp_path):
     done = run(f"deeplab_mnv2.{command}", "--help", cwd=tmp_path)
     assert f"python -m deeplab_mnv2.{command}" in done.stdout

@@ -77,6 +77,23 @@ def test_upright_by_exif_and_grey_photographs(voc):
     assert image[-1, -1].min() > 200
 
 
+def test_names_may_hold_dots_and_spaces(voc):
+    for old, new in (("2007_0", "a photo"), ("2007_1", "frame.0001")):
+        (voc / f"JPEGImages/{old}.jpg").rename(voc / f"JPEGImages/{new}.jpg")
+        (voc / f"SegmentationClass/{old}.png").rename(voc / f"SegmentationClass/{new}.png")
+    path = voc / "ImageSets/Segmentation/val.txt"
+    path.write_bytes("\ufeffa photo\r\nframe.0001\r\na photo.jpg\r\n".encode())
+    names = ["a photo", "frame.0001", "a photo"]
+    assert [example["name"] for example in read_all(voc)] == names
+    assert [image.stem for image, _ in open_val(voc, lists="").pairs] == names[:2]
+
+
+def test_entries_go_on_past_problems(voc):
+    (voc / "SegmentationClass/2007_1.png").unlink()
+    entries = list(Folder(root=str(voc), split="val").entries())
+    assert [type(entry) for entry in entries] == [UserError, tuple]
+
+
 def test_digest_follows_the_list(voc):
     folder = Folder(root=str(voc), split="val")
     before = folder.digest()

@@ -14,7 +14,7 @@ MAX_PIXELS = 100_000_000
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 # What Pillow raises on damaged files, by format: broken PNG chunks are SyntaxErrors, absurd
 # sizes ValueErrors or its own bomb error, wrong array sizes and offsets the rest.
-_DAMAGE = (
+DAMAGE = (
     OSError,
     SyntaxError,
     ValueError,
@@ -41,7 +41,7 @@ def read_image(path: Path) -> np.ndarray:
                 grey = (np.asarray(image).astype(np.float32) / 257).clip(0, 255).astype(np.uint8)
                 return np.repeat(grey[..., None], 3, axis=-1)
             return np.asarray(image.convert("RGB"))
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise _damaged(path, error) from error
 
 
@@ -83,7 +83,7 @@ def read_ids(path: Path) -> np.ndarray:
             )
         try:
             return np.asarray(image)
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise _damaged(path, error) from error
 
 
@@ -108,7 +108,7 @@ def open_image(path: Path) -> Image.Image:
         raise UserError(
             f"{path} is above the limit of {MAX_PIXELS:,} pixels ({error}); scale it down first."
         ) from error
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise _damaged(path, error) from error
 
 

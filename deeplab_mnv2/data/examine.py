@@ -1,0 +1,245 @@
+"""One example of a data set under the lens: everything wrong with it, not the first thing."""
+
+import dataclasses
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from deeplab_mnv2.config import IGNORE_LABEL
+from deeplab_mnv2.data.decode import DAMAGE, open_image, png_bit_depth, read_ids, read_image
+from deeplab_mnv2.errors import UserError
+
+Severity = Literal["error", "warning", "note"]
+
+# Every kind of finding. An error stops training or falsifies its scores.
+SEVERITY: dict[str, Severity] = {
+    "split entry": "error",
+    "unreadable": "error",
+    "damaged": "error",
+    "too large": "error",
+    "colour label": "error",
+    "label mode": "error",
+    "label size": "error",
+    "label id": "error",
+    "class list": "error",
+    "shared image": "error",
+    "void label": "warning",
+    "mostly void": "warning",
+    "padding as class": "warning",
+    "class absent": "warning",
+    "duplicate image": "warning",
+    "EXIF rotation": "warning",
+    "CMYK": "warning",
+    "16-bit": "warning",
+    "several frames": "warning",
+    "colour map": "note",
+    "grey labels": "note",
+    "unlisted files": "note",
+}
+# What `open_image` gives as the cause of its error; anything else is damage.
+_CAUSES = (
+    (UnidentifiedImageError, "unreadable"),
+    ((Image.DecompressionBombError, Image.DecompressionBombWarning), "too large"),
+)
+_ORIENTATION = 0x0112
+# Colours of one label that are counted; more are the blends of a lossy or smoothed picture.
+_MOST_COLOURS = 256
+# Padding in the grey levels that tools pad with: black, ImageNet's mean, the middle.
+_PADDING = np.array([(0, 0, 0), (124, 116, 104), (127, 127, 127), (128, 128, 128)])
+# Narrower frames, in pixels and as share of the side, are the camera's or the scanner's. JPEG
+# blurs the edge of a frame within a block of 8 pixels, and its grey levels by 2.
+_FRAME_PIXELS, _FRAME_SHARE, _FRAME_BLUR = 8, 0.05, 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """Something that is wrong: a kind of `SEVERITY`, the file or split, and a sentence."""
+
+    kind: str
+    where: str
+    message: str
+
+    @property
+    def severity(self) -> Severity:
+        return SEVERITY[self.kind]
+
+
+@dataclasses.dataclass
+class Examination:
+    """What is wrong with one example, and what a survey sums up.
+
+    `image_digest` and `label_digest` are of decoded pixels, None where those cannot be had, as
+    is `counts` (256,), the pixels of each label id. `colours` counts 0xRRGGBB of a label in colour.
+    """
+
+    name: str
+    findings: list[Finding]
+    image_digest: str | None = None
+    label_digest: str | None = None
+    counts: np.ndarray | None = None
+    colours: Counter[int] = dataclasses.field(default_factory=Counter)
+    grey_label: bool = False
+
+
+def examine_files(image_path: Path, label_path: Path, num_classes: int) -> Examination:
+    """Return what an image file and its label file hold."""
+    found = Examination(image_path.stem, [])
+    image = _examine_image(image_path, found.findings)
+    label = _examine_label(label_path, found)
+    _examine_arrays(found, image, label, str(image_path), str(label_path), num_classes)
+    return found
+
+
+def examine_example(example: Mapping[str, Any], num_classes: int) -> Examination:
+    """Return what an example of a source holds: `image`, `label` and `name`."""
+    found = Examination(example["name"], [])
+    where = found.name
+    _examine_arrays(found, example["image"], example["label"], where, where, num_classes)
+    return found
+
+
+def examine_failure(error: UserError, split: str, kind: str) -> Examination:
+    """Return what is left of an example that cannot be had at all."""
+    return Examination(split, [Finding(_kind(error, kind), split, str(error))])
+
+
+def _examine_image(path: Path, findings: list[Finding]) -> np.ndarray | None:
+    def add(kind: str, what: str) -> None:
+        findings.append(Finding(kind, str(path), f"{path} {what}."))
+
+    try:
+        image = read_image(path)
+        with open_image(path) as header:
+            sixteen = header.format == "PNG" and png_bit_depth(path) == 16
+            if sixteen or header.mode.startswith(("I", "F")):
+                add("16-bit", "has more than 8 bits a sample; the lower ones are dropped")
+            if header.mode == "CMYK":
+                add("CMYK", "has the inks of a print, whose colours come out wrong; save it as RGB")
+            # A phone's second frame is a preview or a depth map.
+            if header.format != "MPO" and getattr(header, "is_animated", False):
+                add("several frames", "has several frames, of which only the first is read")
+            if header.getexif().get(_ORIENTATION, 1) != 1:
+                add(
+                    "EXIF rotation",
+                    "is stored turned and read upright; see that its label is upright too, and "
+                    "save both as they should stand",
+                )
+        return image
+    except UserError as error:
+        findings.append(Finding(_kind(error, "damaged"), str(path), str(error)))
+    except DAMAGE as error:
+        add("damaged", f"is damaged behind its first frame ({error}); save it anew")
+    return None
+
+
+def _examine_label(path: Path, found: Examination) -> np.ndarray | None:
+    try:
+        with open_image(path) as header:
+            mode = header.mode
+            if mode in ("P", "L"):
+                label = read_ids(path)
+                found.grey_label = mode == "L"
+                return label
+            if mode in ("RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV"):
+                found.colours = _colours(read_image(path))
+                kind, what = "colour label", "is a picture in colour, not class ids"
+            else:
+                kind, what = "label mode", f"is in mode {mode}, not 8-bit class ids"
+        found.findings.append(Finding(kind, str(path), f"{path} {what}; save an 8-bit PNG of ids."))
+    except UserError as error:
+        found.findings.append(Finding(_kind(error, "label mode"), str(path), str(error)))
+    return None
+
+
+def _examine_arrays(
+    found: Examination,
+    image: np.ndarray | None,
+    label: np.ndarray | None,
+    image_name: str,
+    label_name: str,
+    num_classes: int,
+) -> None:
+    def add(kind: str, message: str) -> None:
+        found.findings.append(Finding(kind, label_name, message))
+
+    if image is not None:
+        found.image_digest = _digest(image)
+    if label is None:
+        return
+    found.label_digest = _digest(label)
+    counts = np.bincount(label.ravel(), minlength=256)
+    found.counts = counts
+    outside = [id for id in np.flatnonzero(counts).tolist() if num_classes <= id != IGNORE_LABEL]
+    if outside:
+        ids = ", ".join(f"{id} ({counts[id]:,} pixels)" for id in outside[:8])
+        add(
+            "label id",
+            f"{label_name} holds ids that are neither a class, 0 to {num_classes - 1}, nor 255: "
+            f"{ids}; correct it or the class list.",
+        )
+    if counts[IGNORE_LABEL] == label.size:
+        add("void label", f"{label_name} is unlabelled (255) everywhere; it teaches nothing.")
+    if image is None:
+        return
+    if image.shape[:2] != label.shape:
+        turned = image.shape[1::-1] == label.shape
+        add(
+            "label size",
+            f"{label_name} is {label.shape[1]} x {label.shape[0]} pixels but {image_name} is "
+            f"{image.shape[1]} x {image.shape[0]}{', turned' if turned else ''}; make the label "
+            "anew at the image's size.",
+        )
+    elif is_padding_labelled(image, label):
+        add(
+            "padding as class",
+            f"{label_name} calls the empty frame of {image_name} class 0; label padding 255, or "
+            "leave padding to the training.",
+        )
+
+
+def is_padding_labelled(image: np.ndarray, label: np.ndarray) -> bool:
+    """Return whether a solid frame, as tools add one, is labelled 0 instead of 255.
+
+    A frame in a colour of `_PADDING` counts that lies below or to the right of the picture, or
+    alike on opposite sides, and ends at once along its whole length: before a black background,
+    a photograph begins bit by bit. No image of VOC has one.
+    """
+    colour = image[-1, -1].astype(np.int16)
+    if np.abs(_PADDING - colour).max(axis=1).min() > _FRAME_BLUR:
+        return False
+    solid = (np.abs(image - colour).max(axis=-1) <= _FRAME_BLUR) & (label == 0)  # (H, W)
+    for lines in (solid, solid.T):
+        empty = lines.all(axis=1)
+        before, behind = int(np.argmin(empty)), int(np.argmin(empty[::-1]))
+        if behind < max(_FRAME_PIXELS, _FRAME_SHARE * len(lines)):
+            continue
+        # A block of JPEG further in.
+        picture = lines[::-1][min(behind + _FRAME_PIXELS, len(lines) - 1)]
+        if picture.mean() < 0.5 and (before == 0 or abs(before - behind) <= _FRAME_PIXELS):
+            return True
+    return False
+
+
+def _colours(picture: np.ndarray) -> Counter[int]:
+    packed = picture.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+    values, counts = np.unique(packed, return_counts=True)
+    most = np.argsort(-counts, kind="stable")[:_MOST_COLOURS]
+    return Counter(dict(zip(values[most].tolist(), counts[most].tolist(), strict=True)))
+
+
+def _digest(array: np.ndarray) -> str:
+    digest = hashlib.blake2b(str(array.shape).encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _kind(error: UserError, otherwise: str) -> str:
+    for cause, kind in _CAUSES:
+        if isinstance(error.__cause__, cause):
+            return kind
+    return "damaged" if error.__cause__ else otherwise

@@ -1,0 +1,257 @@
+"""Say what is wrong with a data set, before a night of training.
+
+  python -m deeplab_mnv2.doctor --config experiments/voc_os16.py:VOC2012 [--output DIR]
+  python -m deeplab_mnv2.doctor --batch FILE.npz       (a batch whose loss was not finite)
+
+Leaves doctor.json, with every finding, and the contact sheet doctor.png in the output folder.
+Exits 1 when there are errors.
+"""
+
+import json
+import os
+import sys
+import zipfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import flags
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column, Table
+from rich.text import Text
+
+from deeplab_mnv2 import cli
+from deeplab_mnv2.config import IGNORE_LABEL, Config, DataSet
+from deeplab_mnv2.data.examine import SEVERITY, Finding
+from deeplab_mnv2.data.survey import Entry, Survey, find_twins, find_unlisted, list_entries, survey
+from deeplab_mnv2.errors import UserError
+from deeplab_mnv2.evaluation.contact_sheet import Tile, contact_sheet
+
+# Pictures on the contact sheet, and findings of a kind that are told on the terminal.
+_TILES, _TOLD = 24, 3
+_STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
+
+
+def diagnose(config: Config, data_sets: list[DataSet]) -> tuple[list[Survey], list[Finding]]:
+    """Examine data sets, with progress; return a survey of each that is there, and all findings.
+
+    Findings are in the order of `SEVERITY`, the worst first.
+    """
+    surveys, findings = [], []
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    with Progress(*columns, TimeRemainingColumn()) as progress:
+        for data_set in data_sets:
+            if (classes := len(data_set.class_names)) != config.model.num_classes:
+                message = (
+                    f"{data_set.split} names {classes} classes, but model.num_classes="
+                    f"{config.model.num_classes}; set it to that number."
+                )
+                findings.append(Finding("class list", data_set.split, message))
+            try:
+                entries = list_entries(data_set)
+            except UserError as error:
+                findings.append(Finding("split entry", data_set.split, str(error)))
+                continue
+            task = progress.add_task(f"examining {data_set.split}", total=len(entries))
+            threads = max(config.data.threads, config.data.workers)
+            surveys.append(
+                survey(data_set, entries, threads=threads, seen=lambda t=task: progress.advance(t))
+            )
+    find_twins(surveys)
+    findings += find_unlisted(surveys)
+    for split in surveys:
+        findings += split.findings
+        findings += [finding for e in split.examinations for finding in e.findings]
+    kinds = list(SEVERITY)
+    return surveys, sorted(findings, key=lambda finding: kinds.index(finding.kind))
+
+
+def main() -> None:
+    """Run the command."""
+    given = flags.FLAGS
+    config, output = given.config, Path(given.output or "runs/doctor")
+    if given.batch:
+        batch = read_batch(Path(given.batch))
+        cli.require_writable(output, "--output")
+        _print_batch(batch, config.model.num_classes)
+        _save_sheet(_batch_tiles(batch), output)
+        return
+    data_sets = [config.data.train, config.data.val]
+    if given.split:
+        config.data.val.split = given.split
+        data_sets = [config.data.val]
+    cli.require_writable(output, "--output")
+    surveys, findings = diagnose(config, data_sets)
+    _write_json(surveys, findings, output)
+    _print(surveys, findings)
+    _save_sheet(_tiles(surveys), output)
+    if any(finding.severity == "error" for finding in findings):
+        sys.exit(1)
+
+
+def read_batch(path: Path) -> dict[str, np.ndarray]:
+    """Return a batch that training left: `image` (B, H, W, 3), `label` (B, H, W), `name` (B,).
+
+    Raises:
+        UserError: the file is missing, damaged or holds something else.
+    """
+    try:
+        with np.load(path) as file:
+            batch = {key: file[key] for key in ("image", "label", "name", "step")}
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist; check --batch.") from error
+    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"{path} cannot be read as a batch ({error}); give one that train has left."
+        ) from error
+    image, label, name = batch["image"], batch["label"], batch["name"]
+    if (
+        image.dtype != np.uint8
+        or label.dtype != np.uint8
+        or image.shape != (*label.shape, 3)
+        or label.ndim != 3
+        or name.shape != label.shape[:1]
+    ):
+        raise UserError(
+            f"{path} holds image {image.dtype}{image.shape}, label {label.dtype}{label.shape} and "
+            f"name {name.shape}, which is no batch; give one that train has left."
+        )
+    return batch
+
+
+def _print(surveys: list[Survey], findings: list[Finding]) -> None:
+    console = Console(highlight=False)
+    for split in surveys:
+        examples, void = len(split.entries), 100 * split.void
+        console.print(f"{split.data_set.split}: {examples:,} examples, {void:.1f} % void")
+    if surveys:
+        console.print(_class_table(surveys))
+    by_kind: dict[str, list[Finding]] = {}
+    for finding in findings:
+        by_kind.setdefault(finding.kind, []).append(finding)
+    for kind, same in by_kind.items():
+        severity = SEVERITY[kind]
+        console.print(
+            Text.assemble((f"{severity}: {kind}", _STYLES[severity]), f" ({len(same):,})")
+        )
+        for finding in same[:_TOLD]:
+            console.print(Text(f"  {finding.message}"), soft_wrap=True)
+        if len(same) > _TOLD:
+            console.print(f"  and {len(same) - _TOLD:,} more, in doctor.json")
+    severities = Counter(finding.severity for finding in findings)
+    console.print(", ".join(f"{severities[s]:,} {s}s" for s in _STYLES))
+
+
+def _class_table(surveys: list[Survey]) -> Table:
+    table = Table(Column("class", no_wrap=True), box=box.SIMPLE)
+    for split in surveys:
+        for column in ("pixels %", "images", "weight"):
+            table.add_column(f"{split.data_set.split}\n{column}", justify="right")
+    for index, name in enumerate(surveys[0].data_set.class_names):
+        row = []
+        for split in surveys:
+            labelled = max(1, split.pixels[:IGNORE_LABEL].sum())
+            share = f"{100 * split.pixels[index] / labelled:.2f}"
+            row += [share, f"{split.images[index]:,}", f"{split.class_weights[index]:.2f}"]
+        table.add_row(Text(name), *row)
+    table.caption = "weight: median-frequency balancing, for loss.class_weights"
+    return table
+
+
+def _write_json(surveys: list[Survey], findings: list[Finding], output: Path) -> None:
+    content: dict[str, Any] = {
+        "findings": [
+            {"severity": f.severity, "kind": f.kind, "where": f.where, "message": f.message}
+            for f in findings
+        ],
+        "splits": {
+            split.data_set.split: {
+                "examples": len(split.entries),
+                "void": split.void,
+                "classes": {
+                    name: {
+                        "pixels": int(split.pixels[index]),
+                        "images": int(split.images[index]),
+                        "weight": split.class_weights[index],
+                    }
+                    for index, name in enumerate(split.data_set.class_names)
+                },
+            }
+            for split in surveys
+        },
+    }
+    temporary = output / "doctor.json.tmp"
+    temporary.write_text(json.dumps(content, indent=1) + "\n")
+    os.replace(temporary, output / "doctor.json")
+
+
+def _tiles(surveys: list[Survey]) -> list[Tile]:
+    """Return the worst examples, of many kinds; where nothing is wrong, some of each split."""
+    ranks = list(SEVERITY)
+    chosen: list[tuple[tuple[int, int], Survey, int, str]] = []
+    numbers: Counter[str] = Counter()
+    for split in surveys:
+        for index, examination in enumerate(split.examinations):
+            worst = min(examination.findings, key=lambda f: ranks.index(f.kind), default=None)
+            if worst and worst.kind != "split entry":
+                # The first of every kind, then the second of every kind, and so on.
+                place = numbers[worst.kind], ranks.index(worst.kind)
+                numbers[worst.kind] += 1
+                chosen.append((place, split, index, _caption(split.entries[index], worst)))
+    chosen.sort(key=lambda choice: choice[0])
+    if not chosen:
+        each = _TILES // max(1, len(surveys))
+        for split in surveys:
+            last = len(split.entries) - 1
+            for index in np.linspace(0, last, min(each, last + 1)).astype(int).tolist():
+                caption = f"{split.data_set.split}: {split.examinations[index].name}"
+                chosen.append(((0, 0), split, index, caption))
+    return [Tile(*split.pictures(index), caption) for _, split, index, caption in chosen[:_TILES]]
+
+
+def _caption(entry: Entry, finding: Finding) -> str:
+    """Return a finding without the folders of its files, which would fill the tile."""
+    text = f"{finding.kind}: {finding.message}"
+    for path in entry if isinstance(entry, tuple) else ():
+        text = text.replace(f"{path.parent}{os.sep}", "")
+    return text
+
+
+def _print_batch(batch: dict[str, np.ndarray], num_classes: int) -> None:
+    table = Table("example", "label ids", "outside", "void", "grey levels", box=box.SIMPLE)
+    for image, label, name in zip(batch["image"], batch["label"], batch["name"], strict=True):
+        ids = np.unique(label)
+        outside = ids[(ids >= num_classes) & (ids != IGNORE_LABEL)]
+        void = f"{100 * (label == IGNORE_LABEL).mean():.1f} %"
+        levels = f"{image.min()} to {image.max()}"
+        table.add_row(Text(str(name)), _listed(ids), _listed(outside) or "none", void, levels)
+    console = Console(highlight=False)
+    console.print(f"the batch of step {batch['step']}, {num_classes} classes")
+    console.print(table)
+
+
+def _batch_tiles(batch: dict[str, np.ndarray]) -> list[Tile]:
+    examples = zip(batch["image"], batch["label"], batch["name"], strict=True)
+    return [Tile(image, label, str(name)) for image, label, name in examples]
+
+
+def _listed(ids: np.ndarray) -> str:
+    return ", ".join(map(str, ids.tolist()))
+
+
+def _save_sheet(tiles: list[Tile], output: Path) -> None:
+    temporary = output / "doctor.png.tmp"
+    contact_sheet(tiles).save(temporary, "PNG")
+    os.replace(temporary, output / "doctor.png")
+    print(f"see {output / 'doctor.png'}")
+
+
+if __name__ == "__main__":
+    cli.define_config()
+    flags.DEFINE_string("split", "", "Examine this split of the validation data set alone.")
+    flags.DEFINE_string("batch", "", "Show this batch, which train left, instead.")
+    flags.DEFINE_string("output", "", "Folder for the results; default runs/doctor.")
+    cli.run(main)
