@@ -4,5 +4,6 @@ from deeplab_mnv2 import weights
 from deeplab_mnv2.config import Config, ModelConfig
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.models.deeplab import DeepLab
+from deeplab_mnv2.segmenter import Segmenter
 
-__all__ = ["Config", "DeepLab", "ModelConfig", "UserError", "weights"]
+__all__ = ["Config", "DeepLab", "ModelConfig", "Segmenter", "UserError", "weights"]

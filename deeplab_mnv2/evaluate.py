@@ -7,6 +7,7 @@ Leaves eval.json, confusions.npz and report.html in the output folder.
 """
 
 import dataclasses
+import sys
 from pathlib import Path
 
 from absl import flags
@@ -20,7 +21,7 @@ from deeplab_mnv2.evaluation.report import write_report
 from deeplab_mnv2.evaluation.result import Evaluation, Evaluator, write
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.training.log import read_metrics
-from deeplab_mnv2.training.workdir import load_model
+from deeplab_mnv2.training.workdir import load_class_names, load_model
 from deeplab_mnv2.validation import validate
 
 
@@ -62,7 +63,12 @@ def main() -> None:
     config = given.config
     if bool(given.weights) == bool(given.workdir):
         raise UserError("Give either --weights FILE or --workdir RUN, which says what to score.")
-    model = load_model(Path(given.workdir)) if given.workdir else weights.load(given.weights)
+    if given.workdir:
+        workdir = Path(given.workdir)
+        model, class_names = load_model(workdir), load_class_names(workdir)
+    else:
+        source = weights.read(given.weights)
+        model, class_names = weights.build_deeplab(source), source.class_names
     _refuse_other_convention(config.model, model.config)
     if given.split:
         config.data.val.split = given.split
@@ -72,6 +78,7 @@ def main() -> None:
         config.evaluation.scales = cli.numbers("scales", given.scales)
     if given.flip:
         config.evaluation.flip = True
+    _warn_of_other_classes(class_names, config.data.val.class_names)
     output = Path(given.output or "runs/eval")
     cli.require_writable(output, "--output")
     evaluation = evaluate(model, config)
@@ -93,6 +100,17 @@ def _refuse_other_convention(asked: ModelConfig, stored: ModelConfig) -> None:
                 f"The weights were trained with model.{field}={getattr(stored, field)!r}, not "
                 f"{getattr(asked, field)!r}; leave that setting out to score them as they are."
             )
+
+
+def _warn_of_other_classes(stored: tuple[str, ...], scored: tuple[str, ...]) -> None:
+    # No error: names may be spelled differently, and those of imported weights are a guess.
+    different = [pair for pair in zip(stored, scored, strict=False) if pair[0] != pair[1]]
+    if different:
+        print(
+            f"warning: what the data set calls {different[0][1]!r} the weights call "
+            f"{different[0][0]!r} ({len(different)} differ); is --config the right one?",
+            file=sys.stderr,
+        )
 
 
 def _print(evaluation: Evaluation, output: Path) -> None:

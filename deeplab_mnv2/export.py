@@ -22,9 +22,7 @@ from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.exporting import native
 from deeplab_mnv2.exporting.check import LEAST_AGREEMENT, Agreement, compare
 from deeplab_mnv2.exporting.target import PRECISIONS, Target, draw_images, read_images
-from deeplab_mnv2.models.deeplab import DeepLab
-from deeplab_mnv2.segmenter import default_class_names
-from deeplab_mnv2.training.workdir import load_model
+from deeplab_mnv2.training.workdir import load_class_names, load_model
 
 # Beside our own; a module each, with `build` and `load`.
 FORMATS = ("litert", "onnx", "stablehlo")
@@ -44,11 +42,7 @@ def export(
         UserError: a package is missing, a setting does not fit the format, the file cannot be
             written, or it computes something else than the network.
     """
-    model = weights.build(source)
-    if not isinstance(model, DeepLab):
-        raise UserError(
-            f"{source.provenance['source']} is a classifier; give a segmentation network to export."
-        )
+    model = weights.build_deeplab(source)
     images, calibration = _images(model.config, target, folder)
     if kind == "safetensors":
         content = native.build(source, target)
@@ -82,13 +76,16 @@ def main() -> None:
     if bool(given.weights) == bool(given.workdir):
         raise UserError("Give either --weights FILE or --workdir RUN, which says what to export.")
     if given.workdir:
-        source = weights.from_model(load_model(Path(given.workdir)), {"source": given.workdir})
+        workdir = Path(given.workdir)
+        source = weights.from_model(
+            load_model(workdir), {"source": given.workdir}, load_class_names(workdir)
+        )
     else:
         source = weights.read(given.weights)
     output = Path(given.output)
     cli.require_writable(output.parent, "--output")
     target = Target(
-        class_names=_class_names(given.classes, source.config.num_classes),
+        class_names=_class_names(given.classes, source),
         size=given.size,
         precision=given.precision,
         argmax=given.argmax,
@@ -129,15 +126,17 @@ def _module(kind: str) -> ModuleType:
         ) from error
 
 
-def _class_names(file: str, num_classes: int) -> tuple[str, ...]:
+def _class_names(file: str, source: weights.Weights) -> tuple[str, ...]:
     if not file:
-        return default_class_names(num_classes)
+        return source.class_names
     path = Path(file)
     if not path.is_file():
         raise UserError(f"{path} does not exist; give --classes a file with one name a line.")
     names = Folder(root=str(path.parent), classes=path.name).class_names
-    if len(names) != num_classes:
-        raise UserError(f"{path} names {len(names)} classes, but the network has {num_classes}.")
+    if len(names) != source.config.num_classes:
+        raise UserError(
+            f"{path} names {len(names)} classes, but the network has {source.config.num_classes}."
+        )
     return names
 
 
@@ -152,5 +151,5 @@ if __name__ == "__main__":
     flags.DEFINE_bool("resize", True, "Return logits at the image's size, not the network's.")
     flags.DEFINE_bool("argmax", False, "Return class ids instead of logits.")
     flags.DEFINE_string("calibration", "", "Folder of training images: int8 ranges, and check.")
-    flags.DEFINE_string("classes", "", "File with one class name a line; default VOC's for 21.")
+    flags.DEFINE_string("classes", "", "File with one class name a line; default the weights' own.")
     cli.run(main)

@@ -22,10 +22,11 @@ from absl import flags
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from deeplab_mnv2 import cli
+from deeplab_mnv2.canvas import Photo
 from deeplab_mnv2.data.folder import IMAGE_SUFFIXES
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.segmentation import Segmentation
-from deeplab_mnv2.segmenter import LONG_SIDE, Photo, Segmenter
+from deeplab_mnv2.segmenter import LONG_SIDE, Segmenter
 
 # Comes with the package.
 PACKAGED_WEIGHTS = Path(__file__).parent / "weights" / "voc_mobile.safetensors"

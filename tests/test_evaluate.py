@@ -11,7 +11,7 @@ from deeplab_mnv2 import weights
 from deeplab_mnv2.config import EvaluationConfig
 from deeplab_mnv2.data.folder import Folder
 from deeplab_mnv2.errors import UserError
-from deeplab_mnv2.evaluate import at_output_stride, evaluate
+from deeplab_mnv2.evaluate import _warn_of_other_classes, at_output_stride, evaluate
 from deeplab_mnv2.models.deeplab import DeepLab
 
 
@@ -29,6 +29,14 @@ def test_classes_must_agree(config):
     model = DeepLab(dataclasses.replace(config.model, num_classes=5), rngs=nnx.Rngs(0))
     with pytest.raises(UserError, match="num_classes"):
         evaluate(model, config)
+
+
+def test_weights_of_other_classes_are_told(capsys):
+    _warn_of_other_classes(("a", "cat", "d"), ("a", "cat", "d"))
+    assert capsys.readouterr().err == ""
+    _warn_of_other_classes(("a", "cat", "d"), ("a", "disc", "d"))
+    found = capsys.readouterr().err
+    assert "the data set calls 'disc' the weights call 'cat' (1 differ)" in found
 
 
 @pytest.mark.slow

@@ -130,7 +130,9 @@ def test_litert_files_are_read_back_as_the_same_network(name, size, target, tmp_
     source = _source(**NETWORKS[name])
     target = dataclasses.replace(target, size=size)
     export(source, "litert", tmp_path / "file.tflite", target)
-    model, restored = weights.build(source), weights.load(str(tmp_path / "file.tflite"))
+    found = weights.read(str(tmp_path / "file.tflite"))
+    assert found.class_names == target.class_names
+    model, restored = weights.build(source), weights.build(found)
     image = model.normalize(_images(1, model)[0])
     expected = apply(model, image)
     np.testing.assert_allclose(apply(restored, image), expected, atol=1e-4 * np.abs(expected).max())
@@ -203,6 +205,7 @@ def test_stablehlo_runs_at_any_batch_and_size(source, target):
 def test_safetensors_keeps_where_the_weights_come_from(source, target, tmp_path):
     export(source, "safetensors", tmp_path / "file.safetensors", target)
     restored = weights.read(str(tmp_path / "file.safetensors"))
+    assert restored.class_names == target.class_names
     assert restored.provenance["made_from"] == source.provenance["source"]
     for name, array in source.tensors.items():
         np.testing.assert_array_equal(restored.tensors[name], array)

@@ -1,5 +1,6 @@
 """Photographs of any size and mode, windows, and what a segmentation shows."""
 
+import dataclasses
 import io
 
 import jax.numpy as jnp
@@ -7,14 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from deeplab_mnv2 import canvas, weights
 from deeplab_mnv2 import segmenter as segmenter_module
-from deeplab_mnv2 import weights
 from deeplab_mnv2.data.decode import read_label
-from deeplab_mnv2.data.voc_classes import VOC_CLASSES
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.segmentation import Segmentation
-from deeplab_mnv2.segmenter import Segmenter, default_class_names
+from deeplab_mnv2.segmenter import Segmenter
 from tests.networks import apply
 from tests.random_weights import random_weights
 
@@ -74,12 +74,12 @@ def test_any_size(segmenter, size):
 
 def test_sizes_share_compiled_programs(segmenter):
     segmenter(_photo(70, 100))
-    programs = segmenter_module._head_logits._cache_size(), segmenter_module._labels._cache_size()
+    programs = segmenter_module._head_logits._cache_size(), canvas._labels._cache_size()
     for size in ((71, 100), (3, 7), (129, 128)):
         segmenter(_photo(*size))
     assert programs == (
         segmenter_module._head_logits._cache_size(),
-        segmenter_module._labels._cache_size(),
+        canvas._labels._cache_size(),
     )
 
 
@@ -91,9 +91,9 @@ def _colours_as_logits(graphdef, state, images):
 @pytest.fixture
 def windows(monkeypatch) -> Segmenter:
     """A segmenter with windows of 65 pixels, and colours for logits."""
-    monkeypatch.setattr(segmenter_module, "SIDES", (33, 65))
-    monkeypatch.setattr(segmenter_module, "OVERLAP", 32)
-    monkeypatch.setattr(segmenter_module, "_TILE", 49)
+    monkeypatch.setattr(canvas, "SIDES", (33, 65))
+    monkeypatch.setattr(canvas, "OVERLAP", 32)
+    monkeypatch.setattr(canvas, "_TILE", 49)
     monkeypatch.setattr(segmenter_module, "_head_logits", _colours_as_logits)
     return Segmenter(_model(num_classes=3), ("red", "green", "blue"), long_side=0)
 
@@ -113,13 +113,13 @@ def test_windows_blend_without_seams(windows, size):
 
 def test_windows_cover_the_photograph_on_the_grid():
     for length in (1, 1025, 1026, 1041, 1800, 4000):
-        starts = segmenter_module._starts(length, 1025, 16)
+        starts = canvas._starts(length, 1025, 16)
         assert starts[0] == 0
         assert starts[-1] + 1025 >= length > starts[-1]
         assert all(start % 16 == 0 for start in starts)
         gaps = np.diff(starts)
         assert (gaps > 0).all()
-        assert (gaps <= 1025 - segmenter_module.OVERLAP + 16).all()
+        assert (gaps <= 1025 - canvas.OVERLAP + 16).all()
 
 
 def test_long_photographs_are_scaled_down_and_labelled_at_their_own_size():
@@ -220,12 +220,21 @@ def test_other_arrays_are_refused(segmenter, photo):
 
 
 def test_class_names():
-    assert default_class_names(21) == VOC_CLASSES
-    assert default_class_names(2) == ("class 0", "class 1")
     model = _model(num_classes=2)
+    assert Segmenter(model).class_names == ("class 0", "class 1")
     assert Segmenter(model, ["sky", "ground"]).class_names == ("sky", "ground")
     with pytest.raises(UserError, match="3 class names"):
         Segmenter(model, ["a", "b", "c"])
+
+
+def test_a_files_class_names_come_along(tmp_path):
+    given = random_weights(num_classes=2, width_multiplier=0.35, head_channels=32)
+    named = dataclasses.replace(given, class_names=("sky", "ground"))
+    weights.save(tmp_path / "net.safetensors", named)
+    loaded = Segmenter.load(tmp_path / "net.safetensors")
+    assert loaded.class_names == ("sky", "ground")
+    assert set(loaded(_photo(20, 30)).classes()) <= {"sky", "ground"}
+    assert Segmenter.load(tmp_path / "net.safetensors", ["a", "b"]).class_names == ("a", "b")
 
 
 def test_other_than_three_channels_are_refused():
@@ -274,9 +283,7 @@ def test_notebook_representations(segmentation):
 
 def test_published_weights_segment_a_photograph(shared):
     path = shared / "weights" / "deeplabv3_mnv2_dm05_pascal_quant.tflite"
-    found = Segmenter(weights.load(str(path)))(
-        shared / "voc2012" / "JPEGImages" / "2007_000033.jpg"
-    )
+    found = Segmenter.load(path)(shared / "voc2012" / "JPEGImages" / "2007_000033.jpg")
     label = read_label(shared / "voc2012" / "SegmentationClassAug" / "2007_000033.png", 21)
     labelled = label != 255
     assert (found.label == label)[labelled].mean() > 0.9

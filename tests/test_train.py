@@ -18,7 +18,7 @@ from deeplab_mnv2.evaluation.scoring import weights_digest
 from deeplab_mnv2.train import train
 from deeplab_mnv2.training.checkpoint import Checkpoints
 from deeplab_mnv2.training.log import read_metrics
-from deeplab_mnv2.training.workdir import load_model
+from deeplab_mnv2.training.workdir import load_class_names, load_model
 
 pytestmark = pytest.mark.usefixtures("one_block_a_stage")
 
@@ -137,6 +137,11 @@ def test_saves_come_by_the_clock_too(module_config, tmp_path, monkeypatch):
     train(dataclasses.replace(module_config, train=settings), tmp_path)
     saved = {int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()}
     assert saved >= {3, 4}
+
+
+def test_a_run_names_its_classes(finished, module_config):
+    workdir, _ = finished
+    assert load_class_names(workdir) == module_config.data.train.class_names
 
 
 def test_a_workdir_of_another_experiment_is_refused(finished, module_config):

@@ -5,6 +5,7 @@ import importlib
 import pytest
 
 from deeplab_mnv2 import weights
+from deeplab_mnv2.data.voc_classes import VOC_CLASSES
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.weights import files
 from tests.random_weights import random_weights
@@ -34,6 +35,22 @@ def test_loaded_networks_are_ready_for_evaluation(tmp_path):
     assert model.backbone.stem.norm.use_running_average
     classifier = weights.load_classifier(saved(tmp_path, "classification"))
     assert classifier.dropout.deterministic
+
+
+def test_networks_whose_file_names_no_classes(tmp_path):
+    assert weights.read(saved(tmp_path, "segmentation")).class_names == VOC_CLASSES
+    weights.save(tmp_path / "net.safetensors", random_weights(num_classes=3, **TINY))
+    found = weights.read(str(tmp_path / "net.safetensors"))
+    assert found.class_names == ("class 0", "class 1", "class 2")
+    assert weights.read(saved(tmp_path, "classification")).class_names == ()
+
+
+def test_a_model_of_ones_own_is_not_taken_for_vocs(tmp_path):
+    model = weights.build(random_weights(**TINY))
+    weights.save(tmp_path / "own.safetensors", weights.from_model(model, {"source": "own"}))
+    assert weights.read(str(tmp_path / "own.safetensors")).class_names[1] == "class 1"
+    with pytest.raises(UserError, match="names 2 classes, but its network has 21"):
+        weights.save(tmp_path / "x", weights.from_model(model, {"source": "own"}, ["a", "b"]))
 
 
 @pytest.mark.parametrize("name", ["absent.tflite", "absent.safetensors", "absent.h5", "absent"])

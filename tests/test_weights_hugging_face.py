@@ -9,6 +9,7 @@ import pytest
 import safetensors.numpy
 
 from deeplab_mnv2 import weights
+from deeplab_mnv2.data.shapes import Shapes
 from deeplab_mnv2.errors import UserError
 from tests.networks import apply
 from tests.random_weights import random_weights, relative_error
@@ -133,8 +134,10 @@ def test_processor_normalises_as_the_model(transformers, tmp_path):
 
 def test_round_trip_without_transformers_keeps_every_tensor(tmp_path):
     given = random_weights(padding="symmetric", backbone_epsilon=1e-5, output_stride=8)
+    given.class_names = Shapes().class_names
     weights.to_hugging_face(given, tmp_path)
     found = weights.read(str(tmp_path))
+    assert found.class_names == given.class_names
     assert found.config == given.config
     assert found.tensors.keys() == given.tensors.keys()
     for name, array in given.tensors.items():

@@ -9,6 +9,7 @@ import safetensors
 import safetensors.numpy
 
 from deeplab_mnv2 import weights
+from deeplab_mnv2.data.shapes import Shapes
 from deeplab_mnv2.errors import UserError
 from tests.random_weights import random_weights
 
@@ -30,8 +31,10 @@ def rewrite(path, tensors=None, **metadata) -> None:
 
 def test_everything_comes_back(tmp_path, given):
     path = tmp_path / "net.safetensors"
+    given.class_names = Shapes().class_names
     weights.save(path, given, scores={"miou": 0.75})
     found = weights.read(str(path))
+    assert found.class_names == Shapes().class_names
     assert (found.kind, found.config, found.scores) == (given.kind, given.config, {"miou": 0.75})
     assert found.tensors.keys() == given.tensors.keys()
     for name, array in given.tensors.items():
@@ -105,6 +108,8 @@ def test_truncated_and_foreign_files_end_in_one_sentence(tmp_path, given):
         ({"config": json.dumps({"output_stride": 5})}, "output_stride"),
         ({"provenance": "[]"}, "metadata cannot be read"),
         ({"kind": "detector"}, "metadata cannot be read"),
+        ({"class_names": "7"}, "metadata cannot be read"),
+        ({"class_names": '["a", "b"]'}, "names 2 classes"),
     ],
     ids=str,
 )

@@ -34,15 +34,24 @@ def read_image(path: Path) -> np.ndarray:
         UserError: the file is missing, no image, damaged, truncated or too large.
     """
     with open_image(path) as image:
-        try:
-            image = ImageOps.exif_transpose(image)
-            if image.mode in ("I;16", "I;16B", "I;16L", "I"):
-                # Pillow clips 16-bit grey to 255; scale it instead.
-                grey = (np.asarray(image).astype(np.float32) / 257).clip(0, 255).astype(np.uint8)
-                return np.repeat(grey[..., None], 3, axis=-1)
-            return np.asarray(image.convert("RGB"))
-        except DAMAGE as error:
-            raise _damaged(path, error) from error
+        return to_rgb(image)
+
+
+def to_rgb(image: Image.Image) -> np.ndarray:
+    """Return an image of any mode as (H, W, 3) uint8 RGB, upright by its EXIF orientation.
+
+    Raises:
+        UserError: it is a file that Pillow has opened, and finds damaged on reading it.
+    """
+    try:
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode in ("I;16", "I;16B", "I;16L", "I"):
+            # Pillow clips 16-bit grey to 255; scale it instead.
+            grey = (np.asarray(upright).astype(np.float32) / 257).clip(0, 255).astype(np.uint8)
+            return np.repeat(grey[..., None], 3, axis=-1)
+        return np.asarray(upright.convert("RGB"))
+    except DAMAGE as error:
+        raise _damaged(getattr(image, "filename", "") or "The image", error) from error
 
 
 def read_label(path: Path, num_classes: int) -> np.ndarray:
@@ -118,6 +127,6 @@ def png_bit_depth(path: Path) -> int:
         return file.read(25)[24]
 
 
-def _damaged(path: Path, error: BaseException) -> UserError:
+def _damaged(path: Path | str, error: BaseException) -> UserError:
     reason = str(error).split("\n")[0] or type(error).__name__
     return UserError(f"{path} cannot be read as an image ({reason}); replace or remove the file.")

@@ -1,5 +1,6 @@
 """Our own weights file, by way of the importer's package."""
 
+import dataclasses
 import tempfile
 from pathlib import Path
 
@@ -27,7 +28,8 @@ def build(source: weights.Weights, target: Target) -> bytes:
         raise UserError("A weights file holds no output; leave --argmax and --noresize out.")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, _NAME)
-        weights.save(path, source, half=target.precision == "float16")
+        named = dataclasses.replace(source, class_names=target.class_names)
+        weights.save(path, named, half=target.precision == "float16")
         return path.read_bytes()
 
 

@@ -35,10 +35,14 @@ def open_workdir(workdir: Path, config: Config) -> list[str]:
         UserError: it cannot be written, or holds a run with other settings.
     """
     path = workdir / "config.json"
-    text = json.dumps(to_dict(config), indent=2) + "\n"
+    # Beside the settings what the classes are called, for whoever uses the weights later.
+    settings = {**to_dict(config), "class_names": list(config.data.train.class_names)}
+    text = json.dumps(settings, indent=2) + "\n"
     messages = []
     if path.exists():
-        before, now = _flat(_read(path)), _flat(json.loads(text))
+        # Runs from before names were stored have none.
+        before = _flat({"class_names": settings["class_names"], **_read(path)})
+        now = _flat(json.loads(text))
         for name in sorted(before.keys() | now.keys()):
             if before.get(name) == now.get(name):
                 continue
@@ -61,22 +65,35 @@ def open_workdir(workdir: Path, config: Config) -> list[str]:
     return messages
 
 
+def load_class_names(workdir: Path) -> tuple[str, ...]:
+    """Return what a run's classes are called, () where it is too old to tell.
+
+    Raises:
+        UserError: there is no run.
+    """
+    return tuple(_read(_config_of(workdir)).get("class_names", ()))
+
+
 def load_model(workdir: Path) -> DeepLab:
     """Return the newest model of a run in evaluation mode, with averaged weights where kept.
 
     Raises:
         UserError: there is no run or no checkpoint, or one of its files is damaged.
     """
-    path = workdir / "config.json"
-    if not path.exists():
-        raise UserError(f"{workdir} holds no run (no config.json); check --workdir.")
-    model = DeepLab(model_from_dict(_read(path)["model"]), rngs=nnx.Rngs(0))
+    model = DeepLab(model_from_dict(_read(_config_of(workdir))["model"]), rngs=nnx.Rngs(0))
     _, params, batch_stats = nnx.split(model, nnx.Param, nnx.BatchStat)
     with Checkpoints(workdir) as checkpoints:
         for state in checkpoints.restore_weights(params, batch_stats):
             nnx.update(model, state)
     model.eval()
     return model
+
+
+def _config_of(workdir: Path) -> Path:
+    path = workdir / "config.json"
+    if not path.exists():
+        raise UserError(f"{workdir} holds no run (no config.json); check --workdir.")
+    return path
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from deeplab_mnv2.data.voc_classes import VOC_CLASSES
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.models.mobilenet_v2 import Classifier
@@ -9,7 +10,13 @@ from deeplab_mnv2.weights import hugging_face, native, pytorch
 from deeplab_mnv2.weights.files import open_checked, read_json, read_safetensors
 from deeplab_mnv2.weights.keras import read_keras
 from deeplab_mnv2.weights.tensorflow import read_checkpoint
-from deeplab_mnv2.weights.tensors import Weights, build, check
+from deeplab_mnv2.weights.tensors import (
+    Weights,
+    build,
+    build_deeplab,
+    check,
+    number_classes,
+)
 from deeplab_mnv2.weights.tflite import read_tflite
 
 _READABLE = ".safetensors, .tflite, .h5, .keras, .pth, a TensorFlow checkpoint or hf://owner/name"
@@ -20,6 +27,7 @@ def read(path: str) -> Weights:
 
     `path` is a file (.safetensors, .tflite, .h5, .keras, .pth), the prefix of a TensorFlow
     checkpoint, a folder with config.json and model.safetensors, or hf://owner/name[@revision].
+    Where the file does not name its classes, 21 get VOC's names and other numbers count them.
 
     Raises:
         UserError: nothing is there, it is damaged, or of another network.
@@ -32,6 +40,9 @@ def read(path: str) -> Weights:
         weights = _read_folder(Path(path), {"source": path})
     else:
         weights = _read_file(path)
+    if weights.kind == "segmentation" and not weights.class_names:
+        count = weights.config.num_classes
+        weights.class_names = VOC_CLASSES if count == len(VOC_CLASSES) else number_classes(count)
     return check(weights)
 
 
@@ -43,13 +54,7 @@ def load(path: str, *, output_stride: int = 0) -> DeepLab:
     Raises:
         UserError: as `read`, or the file holds no segmentation network.
     """
-    model = build(read(path), output_stride=output_stride)
-    if isinstance(model, Classifier):
-        raise UserError(
-            f"{path} holds an ImageNet classifier; open it with weights.load_classifier, or "
-            "train a segmentation network from it with train.init_weights."
-        )
-    return model
+    return build_deeplab(read(path), output_stride=output_stride)
 
 
 def load_classifier(path: str) -> Classifier:

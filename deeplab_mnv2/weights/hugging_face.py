@@ -21,7 +21,15 @@ from deeplab_mnv2.models.mobilenet_v2 import (
 )
 from deeplab_mnv2.weights.files import optional_module, reason
 from deeplab_mnv2.weights.pytorch import from_torch_layout, layer_rows, without_counters
-from deeplab_mnv2.weights.tensors import BLOCKS, Weights, check, read_kind, read_width, rename
+from deeplab_mnv2.weights.tensors import (
+    BLOCKS,
+    Weights,
+    check,
+    number_classes,
+    read_kind,
+    read_width,
+    rename,
+)
 
 # Settings with which transformers builds another network than ours.
 _FIXED = {"expand_ratio": 6.0, "first_layer_is_expansion": True, "hidden_act": "relu6"}
@@ -68,7 +76,13 @@ def from_hugging_face(
     )
     if kind != "backbone":
         config.num_classes = tensors["classifier.kernel"].shape[-1]
-    return Weights(tensors, config, kind, {**provenance, "importer": "hugging_face"})
+    return Weights(
+        tensors,
+        config,
+        kind,
+        {**provenance, "importer": "hugging_face"},
+        class_names=_class_names(settings, config.num_classes) if kind == "segmentation" else (),
+    )
 
 
 def to_hugging_face(weights: Weights, folder: str | os.PathLike[str]) -> None:
@@ -177,6 +191,14 @@ def _table() -> dict[str, str]:
 _TABLE = _table()
 
 
+def _class_names(settings: Mapping[str, Any], num_classes: int) -> tuple[str, ...]:
+    """Return the labels of a config.json, () where they are missing or transformers' own."""
+    labels = settings.get("id2label", {})
+    names = tuple(str(labels.get(str(index), "")) for index in range(num_classes))
+    is_named = all(names) and not all(name.startswith("LABEL_") for name in names)
+    return names if is_named else ()
+
+
 def _grey_levels(processor: Mapping[str, Any], name: str, in_channels: int) -> tuple[float, ...]:
     """Return mean or std, which transformers applies after rescaling, in grey levels."""
     values = processor.get(name) or (0.5,) * in_channels
@@ -185,7 +207,7 @@ def _grey_levels(processor: Mapping[str, Any], name: str, in_channels: int) -> t
 
 def _settings(weights: Weights) -> dict[str, Any]:
     config = weights.config
-    labels = [f"LABEL_{index}" for index in range(config.num_classes)]
+    labels = weights.class_names or number_classes(config.num_classes)
     return {
         "architectures": ["MobileNetV2ForSemanticSegmentation"],
         "model_type": "mobilenet_v2",

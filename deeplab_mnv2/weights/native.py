@@ -29,9 +29,9 @@ def save(
 ) -> None:
     """Write `weights` as one safetensors file, whole or not at all.
 
-    The metadata holds the config with its convention, the provenance and the scores, those
-    of `weights` unless given. `half` stores kernels as float16, which halves the file; norm
-    stays float32, because variances leave float16's range.
+    The metadata holds the config with its convention, the names of the classes, the
+    provenance and the scores, those of `weights` unless given. `half` stores kernels as
+    float16, which halves the file; norm stays float32, because variances leave float16's range.
 
     Raises:
         UserError: the file cannot be written.
@@ -50,6 +50,7 @@ def save(
         "version": str(VERSION),
         "kind": weights.kind,
         "config": json.dumps(to_dict(weights.config)),
+        "class_names": json.dumps(weights.class_names),
         "provenance": json.dumps(provenance),
         "scores": json.dumps(weights.scores if scores is None else dict(scores)),
         "digest": _digest(tensors),
@@ -92,6 +93,10 @@ def from_native(
         _check_types(config)
         stored = {str(k): str(v) for k, v in json.loads(metadata["provenance"]).items()}
         scores = json.loads(metadata["scores"])
+        # Files from before names were stored have none.
+        class_names = json.loads(metadata.get("class_names", "[]"))
+        if not isinstance(class_names, list) or not all(isinstance(n, str) for n in class_names):
+            raise TypeError(f"class_names={class_names!r}")
         kind = metadata["kind"]
         if kind not in get_args(Kind):
             raise ValueError(f"kind {kind!r}")
@@ -106,7 +111,7 @@ def from_native(
     }
     provenance = {**first, **stored, **provenance}
     tensors = {name: array.astype(np.float32) for name, array in tensors.items()}
-    return Weights(tensors, config, cast(Kind, kind), provenance, scores)
+    return Weights(tensors, config, cast(Kind, kind), provenance, scores, tuple(class_names))
 
 
 def _digest(tensors: Mapping[str, np.ndarray]) -> str:

@@ -40,6 +40,7 @@ class Weights:
     `provenance` tells where they come from: `source`, `sha256`, `importer`, where known
     `revision`, and `norm="folded"` where the source held no norm statistics: mean 0 and
     variance 1 then stand in, exact for inference; `calibrate` measures real ones.
+    `class_names` are those of a segmentation network, () where nothing tells them.
     """
 
     tensors: dict[str, np.ndarray]
@@ -47,13 +48,23 @@ class Weights:
     kind: Kind
     provenance: dict[str, str]
     scores: dict[str, Any] | None = None
+    class_names: tuple[str, ...] = ()
 
 
-def from_model(model: DeepLab | Classifier, provenance: Mapping[str, str]) -> Weights:
-    """Return the weights of a model, copied to the host."""
+def number_classes(num_classes: int) -> tuple[str, ...]:
+    """Return `class 0`, `class 1` and so on: what classes are called that nobody named."""
+    return tuple(f"class {index}" for index in range(num_classes))
+
+
+def from_model(
+    model: DeepLab | Classifier, provenance: Mapping[str, str], class_names: Sequence[str] = ()
+) -> Weights:
+    """Return the weights of a model, copied to the host; its classes are numbered unless named."""
     tensors = {name: np.asarray(value[...]) for name, value in variables(model).items()}
-    kind: Kind = "segmentation" if isinstance(model, DeepLab) else "classification"
-    return Weights(tensors, model.config, kind, dict(provenance))
+    if isinstance(model, Classifier):
+        return Weights(tensors, model.config, "classification", dict(provenance))
+    names = tuple(class_names) or number_classes(model.config.num_classes)
+    return Weights(tensors, model.config, "segmentation", dict(provenance), class_names=names)
 
 
 def build(weights: Weights, *, output_stride: int = 0) -> DeepLab | Classifier:
@@ -75,6 +86,22 @@ def build(weights: Weights, *, output_stride: int = 0) -> DeepLab | Classifier:
     model = abstract_model(config, weights.kind)
     fill(model, weights)
     model.eval()
+    return model
+
+
+def build_deeplab(weights: Weights, *, output_stride: int = 0) -> DeepLab:
+    """Return the segmentation network of `weights` (see `build`).
+
+    Raises:
+        UserError: they are a classifier's, or as `build`.
+    """
+    model = build(weights, output_stride=output_stride)
+    if isinstance(model, Classifier):
+        raise UserError(
+            f"{weights.provenance['source']} holds an ImageNet classifier; open it with "
+            "weights.load_classifier, or train a segmentation network from it with "
+            "train.init_weights."
+        )
     return model
 
 
@@ -116,8 +143,8 @@ def check(weights: Weights) -> Weights:
     """Return `weights` after checking them against the network their config describes.
 
     Raises:
-        UserError: a setting is out of range, or a tensor is missing, left over, of another
-            shape or not finite.
+        UserError: a setting is out of range, a tensor is missing, left over, of another shape
+            or not finite, or the names are not as many as the classes.
     """
     source = weights.provenance["source"]
     config = weights.config
@@ -133,6 +160,12 @@ def check(weights: Weights) -> Weights:
     for name, array in weights.tensors.items():
         if not np.isfinite(array).all():
             raise UserError(f"{source} is damaged: {name} holds values that are not finite.")
+    names = weights.class_names
+    if names and len(names) != config.num_classes:
+        raise UserError(
+            f"{source} names {_count(len(names), 'class', 'classes')}, but its network has "
+            f"{config.num_classes}."
+        )
     return weights
 
 
@@ -281,8 +314,8 @@ def _compare_shapes(
         raise UserError(f"{source} does not fit the network: {'; '.join(differences)}.")
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("s" if number != 1 else "")
+def _count(number: int, noun: str, plural: str = "") -> str:
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
 def _first(names: Iterable[str]) -> str:

@@ -15,6 +15,7 @@ from deeplab_mnv2.weights.tensors import (
     read_width,
     unfolded,
 )
+from deeplab_mnv2.weights.tflite_file import read_labels
 from deeplab_mnv2.weights.tflite_graph import Add, Concat, Conv, Graph, Pool, Resize, read_graph
 
 
@@ -24,7 +25,10 @@ def read_tflite(path: str, provenance: dict[str, str]) -> Weights:
     Raises:
         UserError: the file is damaged or its graph is not a network of this family.
     """
-    return from_graph(read_graph(path), provenance)
+    weights = from_graph(read_graph(path), provenance)
+    if weights.kind == "segmentation":
+        weights.class_names = read_labels(path, weights.config.num_classes)
+    return weights
 
 
 def from_graph(graph: Graph, provenance: dict[str, str]) -> Weights:

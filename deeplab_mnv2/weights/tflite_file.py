@@ -2,6 +2,7 @@
 
 import dataclasses
 import struct
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,6 +25,7 @@ DAMAGED = (
 )
 # A network of this family has some 70 operations and 200 tensors; a damaged count is huge.
 _MOST = 10_000
+_LONGEST_LABELS = 100_000
 _TYPES = {
     tflite.TensorType.FLOAT32: np.float32,
     tflite.TensorType.FLOAT16: np.float16,
@@ -104,3 +106,22 @@ class TfliteFile:
         number = max(code.DeprecatedBuiltinCode(), code.BuiltinCode())
         inputs = [int(n) for n in table.InputsAsNumpy()]
         return Operation(tflite.opcode2name(number), inputs, int(table.Outputs(0)), table)
+
+
+def read_labels(path: str, num_classes: int) -> tuple[str, ...]:
+    """Return the labels packed behind a model, as its metadata prescribes; () without fitting ones.
+
+    They are a text file, one label a line, in a ZIP archive that is appended to the flatbuffer.
+    """
+    if not zipfile.is_zipfile(path):
+        return ()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                if member.filename.endswith(".txt") and member.file_size < _LONGEST_LABELS:
+                    names = tuple(archive.read(member).decode().splitlines())
+                    if len(names) == num_classes:
+                        return names
+    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
+        raise UserError(f"{path} is damaged: its labels cannot be read.") from error
+    return ()
