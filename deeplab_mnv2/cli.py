@@ -7,12 +7,14 @@ import re
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from deeplab_mnv2 import interrupt
 from deeplab_mnv2.config import Config
 from deeplab_mnv2.errors import Stopped, UserError
 
@@ -86,7 +88,8 @@ def run(main: Callable[[], None]) -> None:
     logging.set_verbosity(logging.ERROR)
     debug = "--debug" in sys.argv
     try:
-        app.run(lambda _: _start(main), flags_parser=_parse)
+        with nullcontext() if debug else interrupt.quiet():
+            app.run(lambda _: _start(main), flags_parser=_parse)
     except UserError as error:
         if debug:
             raise
@@ -94,11 +97,6 @@ def run(main: Callable[[], None]) -> None:
     except Stopped as stopped:
         print(stopped, file=sys.stderr)
         sys.exit(stopped.status)
-    except KeyboardInterrupt:
-        if debug:
-            raise
-        print("\nStopped.", file=sys.stderr)
-        sys.exit(130)
 
 
 def _start(main: Callable[[], None]) -> None:

@@ -7,7 +7,6 @@ with. Leaves compare.json and compare.html in the output folder.
 """
 
 import json
-import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -25,6 +24,7 @@ from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.evaluation.comparison import compare, load_runs, verdict
 from deeplab_mnv2.evaluation.comparison_page import write_comparison
 from deeplab_mnv2.training.log import read_metrics
+from deeplab_mnv2.writing import whole
 
 _NUMBER = partial(Column, justify="right")
 
@@ -41,9 +41,8 @@ def main() -> None:
     found = compare(runs, samples=EvaluationConfig().bootstrap_samples)
     histories = {run.title: read_metrics(run.folder / "metrics.jsonl") for run in runs}
     write_comparison(runs, found, output / "compare.html", histories)
-    temporary = output / "compare.json.tmp"
-    temporary.write_text(json.dumps(found, indent=1) + "\n")
-    os.replace(temporary, output / "compare.json")
+    with whole(output / "compare.json") as temporary:
+        temporary.write_text(json.dumps(found, indent=1) + "\n")
     _print(found, Console(highlight=False))
     print(f"see {output / 'compare.html'}")
 

@@ -23,6 +23,7 @@ from deeplab_mnv2.exporting import native
 from deeplab_mnv2.exporting.check import LEAST_AGREEMENT, Agreement, compare
 from deeplab_mnv2.exporting.target import PRECISIONS, Target, draw_images, read_images
 from deeplab_mnv2.training.workdir import load_class_names, load_model
+from deeplab_mnv2.writing import whole
 
 # Beside our own; a module each, with `build` and `load`.
 FORMATS = ("litert", "onnx", "stablehlo")
@@ -57,10 +58,9 @@ def export(
             f"{output} is not written: the exported network agrees with the original on only "
             f"{agreement.masks:.2%} of the pixels; choose another --precision."
         )
-    temporary = output.with_name(f".{output.name}.tmp")
     try:
-        temporary.write_bytes(content)
-        os.replace(temporary, output)
+        with whole(output) as temporary:
+            temporary.write_bytes(content)
     except OSError as error:
         raise UserError(
             f"{output} cannot be written ({error.strerror}); choose another --output."

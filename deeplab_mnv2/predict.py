@@ -27,6 +27,7 @@ from deeplab_mnv2.data.folder import IMAGE_SUFFIXES
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.segmentation import Segmentation
 from deeplab_mnv2.segmenter import LONG_SIDE, Segmenter
+from deeplab_mnv2.writing import whole
 
 # Comes with the package.
 PACKAGED_WEIGHTS = Path(__file__).parent / "weights" / "voc_mobile.safetensors"
@@ -117,10 +118,8 @@ def save(segmentation: Segmentation, result: Path) -> None:
     try:
         result.parent.mkdir(parents=True, exist_ok=True)
         for suffix, write in writers.items():
-            temporary = _with(result, f"{suffix}.tmp")
-            with temporary.open("wb") as file:
+            with whole(_with(result, suffix)) as temporary, temporary.open("wb") as file:
                 write(file)
-            os.replace(temporary, _with(result, suffix))
     except OSError as error:
         raise UserError(
             f"{result} cannot be written ({error.strerror}); choose another --output."

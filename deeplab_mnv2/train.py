@@ -26,10 +26,10 @@ from deeplab_mnv2.evaluation.result import Evaluation, Evaluator, write
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.training.checkpoint import Checkpoints, abstract
 from deeplab_mnv2.training.guards import FiniteGuard, Watch
-from deeplab_mnv2.training.interrupt import Interrupt, agree
 from deeplab_mnv2.training.log import Log, read_metrics
 from deeplab_mnv2.training.optimizer import learning_rate, make_optimizer
 from deeplab_mnv2.training.sharding import batch_sharding, make_mesh, state_sharding, to_devices
+from deeplab_mnv2.training.signals import Interrupt, agree
 from deeplab_mnv2.training.state import TrainState, TrainStep, create_state, make_train_step
 from deeplab_mnv2.training.workdir import open_workdir
 from deeplab_mnv2.validation import validate

@@ -25,6 +25,7 @@ import scipy.io
 import tensorflow_datasets as tfds
 from absl import app, flags
 
+from deeplab_mnv2 import interrupt
 from deeplab_mnv2.data.archive import Archive
 from deeplab_mnv2.data.voc_classes import VOC_CLASSES
 from deeplab_mnv2.errors import UserError
@@ -279,7 +280,8 @@ def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected argument {argv[1]}")
     try:
-        source = Voc(data_dir=flags.FLAGS.data_dir, manual_dir=flags.FLAGS.manual_dir).open()
+        with interrupt.quiet():
+            source = Voc(data_dir=flags.FLAGS.data_dir, manual_dir=flags.FLAGS.manual_dir).open()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -1,7 +1,6 @@
 """What the pages of `report` and `compare` share: templates, and pictures as cards."""
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from deeplab_mnv2.evaluation import charts
 from deeplab_mnv2.evaluation.metrics import iou_per_class
 from deeplab_mnv2.evaluation.pictures import Picture
 from deeplab_mnv2.evaluation.visualize import photo_uri
+from deeplab_mnv2.writing import whole
 
 # Pictures are drawn this high, and smaller above 100 of them: a page stays below 5 MB.
 _HEIGHT, _MANY = 240, 100
@@ -98,9 +98,8 @@ def colours() -> list[str]:
 def write_page(path: Path, template: str, **context: Any) -> None:
     """Render a template of this folder into one self-contained file."""
     page = _TEMPLATES.get_template(template).render(colours=colours(), charts=charts, **context)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(page, encoding="utf-8")
-    os.replace(temporary, path)
+    with whole(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
 
 
 def _percent(value: float | None, digits: int = 1) -> str:

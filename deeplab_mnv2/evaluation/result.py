@@ -2,8 +2,8 @@
 
 import dataclasses
 import json
-import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from deeplab_mnv2.evaluation.protocol import protocol
 from deeplab_mnv2.evaluation.reliability import calibration
 from deeplab_mnv2.evaluation.scoring import Counts, count, make_scorer, weights_digest
 from deeplab_mnv2.models.deeplab import DeepLab
+from deeplab_mnv2.writing import whole
 
 
 @dataclasses.dataclass
@@ -174,14 +175,16 @@ def write(evaluation: Evaluation, folder: Path) -> None:
     The last holds `names` and per-image `confusions` (N, C, C), which comparisons resample.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    save(evaluation.pictures, folder / "pictures.zip.tmp")
-    with (folder / "confusions.npz.tmp").open("wb") as file:
-        np.savez_compressed(
-            file, names=evaluation.counts.names, confusions=evaluation.counts.confusions
-        )
-    (folder / "eval.json.tmp").write_text(json.dumps(evaluation.result, indent=1) + "\n")
-    for name in ("pictures.zip", "confusions.npz", "eval.json"):
-        os.replace(folder / f"{name}.tmp", folder / name)
+    paths = (folder / name for name in ("eval.json", "confusions.npz", "pictures.zip"))
+    with ExitStack() as stack:
+        # They belong together: none takes its place before all are written.
+        result, counts, pictures = (stack.enter_context(whole(path)) for path in paths)
+        save(evaluation.pictures, pictures)
+        with counts.open("wb") as file:
+            np.savez_compressed(
+                file, names=evaluation.counts.names, confusions=evaluation.counts.confusions
+            )
+        result.write_text(json.dumps(evaluation.result, indent=1) + "\n")
 
 
 @dataclasses.dataclass(frozen=True)

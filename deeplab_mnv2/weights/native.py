@@ -15,6 +15,7 @@ from deeplab_mnv2.config import ModelConfig, model_from_dict, to_dict
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.weights.files import reason
 from deeplab_mnv2.weights.tensors import Kind, Weights, check
+from deeplab_mnv2.writing import whole
 
 FORMAT = "deeplab_mnv2"
 VERSION = 1
@@ -56,12 +57,10 @@ def save(
         "digest": _digest(tensors),
     }
     target = Path(path)
-    temporary = target.with_name(f".{target.name}.tmp")
     try:
-        temporary.write_bytes(safetensors.numpy.save(tensors, metadata))
-        os.replace(temporary, target)
+        with whole(target) as temporary:
+            temporary.write_bytes(safetensors.numpy.save(tensors, metadata))
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise UserError(
             f"{target} cannot be written ({error.strerror}); choose another place."
         ) from error
