@@ -16,7 +16,7 @@ def test_a_signal_is_noted_and_the_handlers_come_back(number):
     assert signal.getsignal(number) is before
 
 
-def test_a_second_signal_does_what_it_always_did():
+def test_a_second_ctrl_c_does_what_it_always_did():
     with Interrupt():
         os.kill(os.getpid(), signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):

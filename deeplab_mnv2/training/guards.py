@@ -1,12 +1,12 @@
 """What is wrong with a run, in words, while it runs."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from deeplab_mnv2.errors import UserError
+from deeplab_mnv2.writing import whole
 
 # Share of the time spent waiting for data above which the input is the bottleneck.
 _STARVING = 0.2
@@ -126,8 +126,6 @@ class FiniteGuard:
 
 def _write_batch(workdir: Path, step: int, batch: dict[str, np.ndarray]) -> Path:
     path = workdir / f"nonfinite_step_{step}.npz"
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
+    with whole(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, step=step, **batch)  # pyright: ignore[reportArgumentType]
-    os.replace(temporary, path)
     return path

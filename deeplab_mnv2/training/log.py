@@ -15,6 +15,8 @@ from rich.progress import (
 )
 from tensorboardX import SummaryWriter
 
+from deeplab_mnv2.writing import whole
+
 
 class Log:
     """Writes each record to all three; a context manager.
@@ -87,6 +89,5 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 def _truncate(path: Path, last_step: int) -> None:
     kept = [record for record in read_metrics(path) if record["step"] <= last_step]
     if path.exists():
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))
-        temporary.replace(path)
+        with whole(path) as temporary:
+            temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))

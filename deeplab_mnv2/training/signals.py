@@ -13,7 +13,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 class Interrupt:
     """Notes SIGTERM and SIGINT while it is entered, instead of dying of them.
 
-    A second signal has its usual effect, for whoever cannot wait.
+    A second Ctrl-C has its usual effect, for whoever cannot wait; schedulers repeat SIGTERM.
     """
 
     def __init__(self) -> None:
@@ -29,8 +29,8 @@ class Interrupt:
 
     def _note(self, number: int, _: FrameType | None) -> None:
         self.signal = number
-        for other in _SIGNALS:
-            signal.signal(other, self._before[other])
+        if number == signal.SIGINT:
+            signal.signal(number, self._before[signal.SIGINT])
 
 
 def agree(*values: int) -> tuple[int, ...]:

@@ -1,7 +1,6 @@
 """The folder of a run: the settings it belongs to, and the model in it."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from deeplab_mnv2.config import Config, model_from_dict, to_dict
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.training.checkpoint import Checkpoints
+from deeplab_mnv2.writing import whole
 
 # Settings that may change when a run goes on: they do not alter what is computed, except
 # total_steps, which bends the schedule from there on and is announced.
@@ -54,9 +54,8 @@ def open_workdir(workdir: Path, config: Config) -> list[str]:
             messages.append(f"{name} was {before.get(name)!r} and is {now.get(name)!r} now")
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        temporary = workdir / "config.json.tmp"
-        temporary.write_text(text)
-        os.replace(temporary, path)
+        with whole(path) as temporary:
+            temporary.write_text(text)
     except OSError as error:
         raise UserError(
             f"The workdir {workdir} cannot be written ({error.strerror}); choose another "
