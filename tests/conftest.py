@@ -1,5 +1,6 @@
 """Eight fake devices, quick compilation, tiny configurations for the tests."""
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,10 @@ from absl import flags
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_disable_most_optimizations", True)
+# Tests compile the same small programs again and again. Gone when the process ends.
+_COMPILED = tempfile.TemporaryDirectory(prefix="deeplab_mnv2_tests_")
+jax.config.update("jax_compilation_cache_dir", _COMPILED.name)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 # Grain's worker processes read absl flags.
 flags.FLAGS.mark_as_parsed()
 
