@@ -6,11 +6,9 @@ import os
 import shutil
 import signal
 
-import jax
 import numpy as np
 import pytest
 from flax import nnx
-from orbax.checkpoint import v1 as ocp
 
 from deeplab_mnv2.config import Sgd
 from deeplab_mnv2.errors import Stopped, UserError
@@ -19,19 +17,9 @@ from deeplab_mnv2.train import train
 from deeplab_mnv2.training.checkpoint import Checkpoints
 from deeplab_mnv2.training.log import read_metrics
 from deeplab_mnv2.training.workdir import load_class_names, load_model
+from tests.runs import arrays
 
 pytestmark = pytest.mark.usefixtures("one_block_a_stage")
-
-
-def arrays(workdir):
-    """Return every array of the newest checkpoint, optimizer and statistics included."""
-    with ocp.training.Checkpointer((workdir / "checkpoints").absolute()) as checkpointer:
-        place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        shapes = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
-            checkpointer.metadata().metadata,
-        )
-        return jax.tree.leaves(checkpointer.load(None, shapes))
 
 
 @pytest.fixture(scope="module")

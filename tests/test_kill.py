@@ -1,0 +1,85 @@
+"""Runs that are killed, stopped or out of disk, as the shell sees them."""
+
+import random
+import resource
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from deeplab_mnv2.training.log import read_metrics
+from tests import runs
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(folder):
+    """A run that nobody killed, and how long its process took once compiled."""
+    runs.finish(runs.start(folder, folder / "first"))
+    began = time.monotonic()
+    runs.finish(runs.start(folder, folder / "undisturbed"))
+    return folder / "undisturbed", time.monotonic() - began
+
+
+def assert_same(workdir, undisturbed):
+    for ours, theirs in zip(runs.arrays(workdir), runs.arrays(undisturbed), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    losses = [
+        [(r["step"], r["loss"]) for r in read_metrics(w / "metrics.jsonl") if "loss" in r]
+        for w in (workdir, undisturbed)
+    ]
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_killed_runs_end_with_the_parameters_of_one_that_was_not(folder, undisturbed, kills):
+    finished, seconds = undisturbed
+    draw = random.Random(kills)
+    for kill in range(kills):
+        workdir = folder / f"killed_{kills}_{kill}"
+        process = runs.start(folder, workdir)
+        # Steps and saves come at the end of a process; its imports are of no interest.
+        time.sleep(draw.uniform(0.3, 1.0) * seconds)
+        process.kill()
+        process.communicate()
+        runs.finish(runs.start(folder, workdir))
+        assert_same(workdir, finished)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_ends_with_its_status(folder, undisturbed, number):
+    finished, _ = undisturbed
+    workdir = folder / f"stopped_{number}"
+    process = runs.start(folder, workdir)
+    while not list(workdir.glob("checkpoints/2")):
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.02)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, output
+    assert "the same command goes on" in output
+    assert "Traceback" not in output
+    runs.finish(runs.start(folder, workdir))
+    assert_same(workdir, finished)
+
+
+def test_a_full_disk_ends_the_run_in_one_sentence_and_the_same_command_goes_on(folder, undisturbed):
+    finished, _ = undisturbed
+    workdir = folder / "full"
+    process = runs.start(folder, workdir)
+    while not list(workdir.glob("checkpoints/2")):
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.02)
+    # No file of this process may grow beyond a kilobyte from now on.
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1000, 1000))
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 2, output
+    assert "Traceback" not in output
+    assert "cannot be written" in output
+    runs.finish(runs.start(folder, workdir))
+    assert_same(workdir, finished)
