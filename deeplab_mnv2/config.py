@@ -261,13 +261,29 @@ def model_from_dict(fields: Mapping[str, Any]) -> ModelConfig:
     """Return the `ModelConfig` that `to_dict` wrote.
 
     Raises:
-        UserError: a field is not known to this version.
+        UserError: a field is not known to this version, or of another type.
     """
+    defaults = {field.name: field.default for field in dataclasses.fields(ModelConfig)}
     fields = {name: value for name, value in fields.items() if name != "type"}
-    known = {field.name for field in dataclasses.fields(ModelConfig)}
-    if unknown := sorted(fields.keys() - known):
+    if unknown := sorted(fields.keys() - defaults.keys()):
         raise UserError(
             f"The stored model setting {unknown[0]!r} is not known to this version of "
             "deeplab_mnv2; update the package to read this file."
         )
+    for name, value in fields.items():
+        if not _is_like(value, defaults[name]):
+            raise UserError(
+                f"The stored model setting {name}={str(value)[:80]!r} is of another type than "
+                f"{defaults[name]!r}; the file is damaged."
+            )
     return ModelConfig(**fields)
+
+
+def _is_like(value: Any, default: Any) -> bool:
+    """Return whether JSON's value has the type of a default: tuples are lists of numbers."""
+    if isinstance(default, tuple):
+        return isinstance(value, list) and all(_is_like(item, 0.0) for item in value)
+    if isinstance(default, bool) or isinstance(value, bool):
+        return type(value) is type(default)
+    # A hand-made file may say 1 for 1.0.
+    return isinstance(value, (int, float) if isinstance(default, float) else type(default))

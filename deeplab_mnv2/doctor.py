@@ -10,7 +10,6 @@ Exits 1 when there are errors.
 import json
 import os
 import sys
-import zipfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from rich.text import Text
 
 from deeplab_mnv2 import cli
 from deeplab_mnv2.config import IGNORE_LABEL, Config, DataSet
+from deeplab_mnv2.data.decode import read_arrays
 from deeplab_mnv2.data.examine import SEVERITY, Finding
 from deeplab_mnv2.data.survey import Entry, Survey, find_twins, find_unlisted, list_entries, survey
 from deeplab_mnv2.errors import UserError
@@ -98,15 +98,7 @@ def read_batch(path: Path) -> dict[str, np.ndarray]:
     Raises:
         UserError: the file is missing, damaged or holds something else.
     """
-    try:
-        with np.load(path) as file:
-            batch = {key: file[key] for key in ("image", "label", "name", "step")}
-    except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist; check --batch.") from error
-    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
-        raise UserError(
-            f"{path} cannot be read as a batch ({error}); give one that train has left."
-        ) from error
+    batch = read_arrays(path, ("image", "label", "name", "step"))
     image, label, name = batch["image"], batch["label"], batch["name"]
     if (
         image.dtype != np.uint8

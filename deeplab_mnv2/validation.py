@@ -15,12 +15,23 @@ def validate(config: Config) -> None:
     model, data, train = config.model, config.data, config.train
     validate_model(model)
     if data.crop_size % model.output_stride != 1 or data.crop_size <= model.output_stride:
-        near = max(1, round(data.crop_size / model.output_stride)) * model.output_stride + 1
+        stride = model.output_stride
+        near = max(1, (data.crop_size + stride // 2) // stride) * stride + 1
         raise UserError(
             f"data.crop_size={data.crop_size} is not a multiple of model.output_stride="
             f"{model.output_stride} plus one; the nearest that fits is {near}."
         )
-    low, high = data.scale_range
+    scored = config.evaluation
+    for name, values in (
+        ("data.scale_range", data.scale_range),
+        ("loss.class_weights", config.loss.class_weights),
+        ("evaluation.scales", scored.scales),
+    ):
+        _require(_holds(values, int | float), name, values, "a list of numbers")
+    for name in ("pad_sizes", "boundary_widths"):
+        values = getattr(scored, name)
+        _require(_holds(values, int), f"evaluation.{name}", values, "a list of whole numbers")
+    low, high = data.scale_range if len(data.scale_range) == 2 else (0, 0)
     _require(0 < low <= high, "data.scale_range", data.scale_range, "two increasing numbers > 0")
     _require(data.scale_step >= 0, "data.scale_step", data.scale_step, "0 or more")
     _require(data.threads >= 1, "data.threads", data.threads, "1 or more")
@@ -41,9 +52,8 @@ def validate(config: Config) -> None:
         train.accumulate,
         f"a divisor of train.batch_size={train.batch_size}",
     )
-    _require(
-        data.repeat_threshold >= 0, "data.repeat_threshold", data.repeat_threshold, "0 or more"
-    )
+    threshold = data.repeat_threshold
+    _require(threshold >= 0, "data.repeat_threshold", threshold, "0 or more")
     for part in train.freeze:
         _require(part in PARTS, "train.freeze", part, f"some of {', '.join(PARTS)}")
     _require(0 < config.loss.top_k <= 1, "loss.top_k", config.loss.top_k, "in (0, 1]")
@@ -54,7 +64,6 @@ def validate(config: Config) -> None:
         weights,
         f"empty or one number for each of the {model.num_classes} classes",
     )
-    scored = config.evaluation
     stride = scored.output_stride or model.output_stride
     _require(stride in (8, 16, 32), "evaluation.output_stride", stride, "8, 16 or 32 (0: as is)")
     for size in scored.pad_sizes:
@@ -83,9 +92,11 @@ def validate_model(model: ModelConfig) -> None:
     _require(
         model.output_stride in (8, 16, 32), "model.output_stride", model.output_stride, "8, 16, 32"
     )
-    _require(
-        model.width_multiplier > 0, "model.width_multiplier", model.width_multiplier, "above 0"
-    )
+    width = model.width_multiplier
+    _require(0 < width <= 4, "model.width_multiplier", width, "above 0 and at most 4")
+    for name in ("in_channels", "divisible_by", "head_channels"):
+        value = getattr(model, name)
+        _require(1 <= value <= 4096, f"model.{name}", value, "1 to 4096")
     for name, choices in (
         ("padding", ("same", "symmetric")),
         ("shortcut", ("bottleneck", "expansion", "none")),
@@ -93,14 +104,22 @@ def validate_model(model: ModelConfig) -> None:
     ):
         value = getattr(model, name)
         _require(value in choices, f"model.{name}", value, " or ".join(choices))
+    rates = model.atrous_rates
+    _require(_holds(rates, int), "model.atrous_rates", rates, "a list of whole numbers")
     for name in ("image_mean", "image_std"):
         value = getattr(model, name)
+        _require(_holds(value, int | float), f"model.{name}", value, "a list of numbers")
         _require(
             len(value) == model.in_channels,
             f"model.{name}",
             value,
             f"one number for each of model.in_channels={model.in_channels}",
         )
+
+
+def _holds(values: Any, kind: Any) -> bool:
+    """Return whether a list from the command line holds what its field says; nobody checks it."""
+    return all(isinstance(value, kind) and not isinstance(value, bool) for value in values)
 
 
 def _require(holds: bool, setting: str, value: Any, expected: str) -> None:

@@ -1,5 +1,6 @@
 """A small data set that is sound, and the bytes of files that are not."""
 
+import hashlib
 import struct
 import zlib
 from pathlib import Path
@@ -59,3 +60,8 @@ def flip(data: bytes, bit: int) -> bytes:
     damaged = bytearray(data)
     damaged[bit // 8] ^= 1 << bit % 8
     return bytes(damaged)
+
+
+def sha256(path: Path) -> str:
+    """Return the digest of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

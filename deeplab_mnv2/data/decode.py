@@ -1,5 +1,6 @@
-"""Image and label files to arrays, refusing what would be trained on wrongly."""
+"""Image, label and array files to arrays, refusing what would be trained on wrongly."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +122,21 @@ def open_image(path: Path) -> Image.Image:
         raise _damaged(path, error) from error
 
 
+def read_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return arrays of a NumPy archive (.npz) by name.
+
+    Raises:
+        UserError: the file is missing or damaged, or has no such array.
+    """
+    try:
+        with np.load(path) as file:
+            return {name: np.asarray(file[name]) for name in names}
+    # NumPy passes on what its zip reader, decompressor and parser of Python raise.
+    except Exception as error:
+        reason = str(error).split("\n")[0][:100] or type(error).__name__
+        raise UserError(f"{path} does not hold {', '.join(names)} ({reason}).") from error
+
+
 def png_bit_depth(path: Path) -> int:
     """Return the bits a sample of a sound PNG file, from its header."""
     with path.open("rb") as file:
@@ -128,5 +144,5 @@ def png_bit_depth(path: Path) -> int:
 
 
 def _damaged(path: Path | str, error: BaseException) -> UserError:
-    reason = str(error).split("\n")[0] or type(error).__name__
+    reason = str(error).split("\n")[0][:200] or type(error).__name__
     return UserError(f"{path} cannot be read as an image ({reason}); replace or remove the file.")

@@ -2,12 +2,12 @@
 
 import dataclasses
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from deeplab_mnv2.data.decode import read_arrays
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.evaluation.bootstrap import Interval, difference_intervals
 from deeplab_mnv2.evaluation.metrics import iou_per_class, miou
@@ -122,17 +122,19 @@ def _entry(value: float, interval: Interval | None) -> dict[str, Any]:
 
 
 def _load_run(folder: Path) -> Run:
+    for name in ("eval.json", "confusions.npz"):
+        if not (folder / name).is_file():
+            raise UserError(
+                f"{folder} holds no {name}; give a folder that train or evaluate has finished."
+            )
+    stored = read_arrays(folder / "confusions.npz", ("names", "confusions"))
+    names, confusions = stored["names"], stored["confusions"]
     try:
         result = json.loads((folder / "eval.json").read_text())
-        with np.load(folder / "confusions.npz") as file:
-            names, confusions = file["names"].tolist(), file["confusions"]
         total = np.array(result["confusion"], np.int64)
-    except FileNotFoundError as error:
-        raise UserError(
-            f"{folder} holds no {Path(error.filename).name}; give a folder that train or "
-            "evaluate has finished."
-        ) from error
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        if not _is_whole(result, names, confusions):
+            raise ValueError("a field is missing or of another type")
+    except (OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
         raise UserError(f"The scores in {folder} cannot be read; evaluate it again.") from error
     if not np.array_equal(confusions.sum(axis=0), total):
         raise UserError(
@@ -143,8 +145,22 @@ def _load_run(folder: Path) -> Run:
             f"{folder / 'eval.json'} is of an older version, without {min(missing)}; evaluate "
             "it again."
         )
-    by_name = dict(zip(names, confusions, strict=True))
-    return Run(folder, result, names, confusions, load(folder / "pictures.zip", by_name))
+    by_name = dict(zip(names.tolist(), confusions, strict=True))
+    return Run(folder, result, names.tolist(), confusions, load(folder / "pictures.zip", by_name))
+
+
+def _is_whole(result: dict[str, Any], names: np.ndarray, confusions: np.ndarray) -> bool:
+    """Return whether what comparisons read has the types and shapes that `result.write` wrote."""
+    images, classes = len(names), len(result["iou"])
+    ends = result["ci95"]
+    return (
+        confusions.shape == (images, classes, classes)
+        and np.issubdtype(confusions.dtype, np.integer)
+        and isinstance(result["iou"], dict)
+        and isinstance(result["miou"], float | None)
+        and (ends is None or [type(end) for end in ends] == [float, float])
+        and isinstance(result["protocol"]["protocol_hash"], str)
+    )
 
 
 def _difference(field: str, first: Run, second: Run) -> str:

@@ -3,12 +3,14 @@
 import dataclasses
 import io
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from deeplab_mnv2.data.decode import DAMAGE
 from deeplab_mnv2.data.voc_classes import voc_palette
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.evaluation.metrics import miou
@@ -90,8 +92,10 @@ def load(path: Path, confusions: Mapping[str, np.ndarray]) -> dict[str, Picture]
                     np.asarray(Image.open(io.BytesIO(archive.read(f"{name}/{file}"))))
                     for file in ("image.jpg", "label.png", "prediction.png")
                 )
+                if not image.shape == (*label.shape, 3) == (*prediction.shape, 3):
+                    raise ValueError(f"{name} has pictures of different sizes")
                 pictures[name] = Picture(name, image, label, prediction, confusions[name])
-    except (zipfile.BadZipFile, KeyError, OSError, SyntaxError) as error:
+    except (*DAMAGE, zipfile.BadZipFile, zlib.error, KeyError, RuntimeError) as error:
         raise UserError(
             f"{path} does not hold the pictures of this run ({error}); evaluate it again."
         ) from error

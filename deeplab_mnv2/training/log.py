@@ -15,6 +15,7 @@ from rich.progress import (
 )
 from tensorboardX import SummaryWriter
 
+from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.writing import whole
 
 
@@ -76,14 +77,27 @@ class Log:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the records of a `metrics.jsonl`, without a last line that a kill cut short."""
+    """Return the records of a `metrics.jsonl`, without a last line that a kill cut short.
+
+    Raises:
+        UserError: another line is no record of numbers with a `step`.
+    """
     if not path.exists():
         return []
-    records = []
-    for line in path.read_text().splitlines(keepends=True):
-        if line.endswith("\n"):
-            records.append(json.loads(line))
-    return records
+    # Bytes: a damaged line may be no text at all.
+    *lines, _ = path.read_bytes().split(b"\n")
+    return [_record(line, f"line {number} of {path}") for number, line in enumerate(lines, 1)]
+
+
+def _record(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+        numbers = all(value is None or isinstance(value, int | float) for value in record.values())
+        if not numbers or not isinstance(record["step"], int):
+            raise ValueError("it is no record of numbers with a step")
+    except (ValueError, AttributeError, KeyError, RecursionError) as error:
+        raise UserError(f"{where} is damaged ({error}); remove it.") from error
+    return record
 
 
 def _truncate(path: Path, last_step: int) -> None:

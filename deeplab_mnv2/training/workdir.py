@@ -10,6 +10,7 @@ from deeplab_mnv2.config import Config, model_from_dict, to_dict
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.training.checkpoint import Checkpoints
+from deeplab_mnv2.validation import validate_model
 from deeplab_mnv2.writing import whole
 
 # Settings that may change when a run goes on: they do not alter what is computed, except
@@ -79,7 +80,13 @@ def load_model(workdir: Path) -> DeepLab:
     Raises:
         UserError: there is no run or no checkpoint, or one of its files is damaged.
     """
-    model = DeepLab(model_from_dict(_read(_config_of(workdir))["model"]), rngs=nnx.Rngs(0))
+    path = _config_of(workdir)
+    stored = _read(path).get("model")
+    if not isinstance(stored, dict):
+        raise UserError(f"{path} holds no model settings; choose another --workdir.")
+    config = model_from_dict(stored)
+    validate_model(config)
+    model = DeepLab(config, rngs=nnx.Rngs(0))
     _, params, batch_stats = nnx.split(model, nnx.Param, nnx.BatchStat)
     with Checkpoints(workdir) as checkpoints:
         for state in checkpoints.restore_weights(params, batch_stats):
@@ -97,9 +104,12 @@ def _config_of(workdir: Path) -> Path:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text())
-    except ValueError as error:
+        value = json.loads(path.read_text())
+        if not isinstance(value, dict):
+            raise ValueError("no object")
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON ({error}); choose another --workdir.") from error
+    return value
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:

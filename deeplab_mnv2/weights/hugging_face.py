@@ -64,16 +64,22 @@ def from_hugging_face(
         tensors = {name: a for name, a in tensors.items() if not name.startswith("head.")}
     width_multiplier, divisible_by = read_width(tensors, source)
     in_channels = tensors["backbone.stem.conv.kernel"].shape[2]
-    config = ModelConfig(
-        in_channels=in_channels,
-        output_stride=settings.get("output_stride", 32),
-        width_multiplier=width_multiplier,
-        divisible_by=divisible_by,
-        padding="same" if settings.get("tf_padding", True) else "symmetric",
-        backbone_epsilon=settings.get("layer_norm_eps", 1e-3),
-        image_mean=_grey_levels(processor, "image_mean", in_channels),
-        image_std=_grey_levels(processor, "image_std", in_channels),
-    )
+    try:
+        config = ModelConfig(
+            in_channels=in_channels,
+            output_stride=int(settings.get("output_stride", 32)),
+            width_multiplier=width_multiplier,
+            divisible_by=divisible_by,
+            padding="same" if settings.get("tf_padding", True) else "symmetric",
+            backbone_epsilon=float(settings.get("layer_norm_eps", 1e-3)),
+            image_mean=_grey_levels(processor, "image_mean", in_channels),
+            image_std=_grey_levels(processor, "image_std", in_channels),
+        )
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise UserError(
+            f"A number in config.json or preprocessor_config.json of {source} is none "
+            f"({reason(error)}); fetch them again."
+        ) from error
     if kind != "backbone":
         config.num_classes = tensors["classifier.kernel"].shape[-1]
     return Weights(

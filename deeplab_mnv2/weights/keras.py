@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+import zlib
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from deeplab_mnv2.weights.tensors import BLOCKS, Weights, read_kind, read_width,
 # The variables of a layer in the order in which Keras 3 numbers them.
 _NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 _CONV = ("kernel", "bias")
+# What damage raises besides, in h5py and in the archive around it.
+_OTHER_DAMAGE = (OverflowError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 def read_keras(path: str, provenance: dict[str, str]) -> Weights:
@@ -27,7 +30,7 @@ def read_keras(path: str, provenance: dict[str, str]) -> Weights:
         with h5py.File(_open(path), "r") as file:
             arrays = _arrays(h5py, file, path)
     # h5py reports damage as any of these, depending on where it lies.
-    except (OSError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
+    except (OSError, LookupError, ValueError, RuntimeError, *_OTHER_DAMAGE) as error:
         raise UserError(
             f"{path} is damaged or not a Keras file ({reason(error)}); save it again."
         ) from error

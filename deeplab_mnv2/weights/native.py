@@ -1,6 +1,5 @@
 """Our own weights file: safetensors, with everything needed to use it in the metadata."""
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -11,7 +10,7 @@ from typing import Any, cast, get_args
 import numpy as np
 import safetensors.numpy
 
-from deeplab_mnv2.config import ModelConfig, model_from_dict, to_dict
+from deeplab_mnv2.config import model_from_dict, to_dict
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.weights.files import reason
 from deeplab_mnv2.weights.tensors import Kind, Weights, check
@@ -89,7 +88,6 @@ def from_native(
         )
     try:
         config = model_from_dict(json.loads(metadata["config"]))
-        _check_types(config)
         stored = {str(k): str(v) for k, v in json.loads(metadata["provenance"]).items()}
         scores = json.loads(metadata["scores"])
         # Files from before names were stored have none.
@@ -120,11 +118,3 @@ def _digest(tensors: Mapping[str, np.ndarray]) -> str:
         digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
-
-
-def _check_types(config: ModelConfig) -> None:
-    for field in dataclasses.fields(config):
-        value, default = getattr(config, field.name), field.default
-        # JSON writes 1.0 as it is, but a hand-made file may say 1.
-        if not isinstance(value, (int, float) if isinstance(default, float) else type(default)):
-            raise TypeError(f"setting {field.name}={value!r}")
