@@ -1,0 +1,424 @@
+"""Every kind of file that the package reads: a sound sample, its reader, and ways to damage it.
+
+A damaged file is a function of (sample, seed), so that whatever `fuzz.py` finds is a test.
+"""
+
+import dataclasses
+import importlib.util
+import io
+import json
+import shutil
+import zipfile
+import zlib
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from PIL import Image
+
+from deeplab_mnv2 import weights
+from deeplab_mnv2.config import to_dict
+from deeplab_mnv2.data.archive import Archive
+from deeplab_mnv2.data.decode import read_image, read_label
+from deeplab_mnv2.data.folder import Folder
+from deeplab_mnv2.doctor import read_batch
+from deeplab_mnv2.evaluation.comparison import compare, load_runs
+from deeplab_mnv2.evaluation.result import write
+from deeplab_mnv2.training.checkpoint import load_model, open_workdir
+from deeplab_mnv2.training.log import read_metrics
+from deeplab_mnv2.weights.keras import _TABLE as KERAS_NAMES
+from tests import damage
+from tests.conftest import SHARED, tiny_config
+from tests.evaluations import made_up
+from tests.random_weights import random_weights
+
+Mutate = Callable[[bytes, np.random.Generator], bytes]
+EXTREMES = (b"\0", b"\xff", b"\x7f", b"\x80", b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff")
+# What a field of a JSON file may turn out to be.
+JUNK = (None, True, -1, 0, 10**30, 1e300, float("nan"), "", "x" * 300, "\0", [], [[]], {}, {"a": 1})
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """A kind of file: `write` fills a folder and returns what is damaged, `read` opens that."""
+
+    write: Callable[[Path], Path]
+    read: Callable[[Path], Any]
+    mutations: tuple[Mutate, ...]
+    # A package without which nothing can be written or read.
+    needs: str = ""
+    slow: bool = False
+
+    def available(self) -> bool:
+        return not self.needs or importlib.util.find_spec(self.needs) is not None
+
+
+def damaged(name: str, seed: int, sound: Path, folder: Path) -> Path:
+    """Return a damaged copy, in `folder`, of a sample written into `sound`."""
+    sample = SAMPLES[name]
+    rng = np.random.default_rng((zlib.crc32(name.encode()), seed))
+    place = sound / name
+    if not place.exists():
+        place.mkdir()
+        (place / "target").write_text(str(sample.write(place).relative_to(place)))
+    target = (place / "target").read_text()
+    shutil.rmtree(folder / name, ignore_errors=True)
+    shutil.copytree(place, folder / name)
+    mutate = sample.mutations[rng.integers(len(sample.mutations))]
+    path = folder / name / target
+    path.write_bytes(mutate(path.read_bytes(), rng))
+    return path
+
+
+def mutate_bytes(data: bytes, rng: np.random.Generator) -> bytes:
+    """Flip bits, cut off, overwrite, double or drop a piece; near the start half of the time."""
+    if not data:
+        return b"\0"
+    start = int(rng.integers(min(len(data), 512) if rng.random() < 0.5 else len(data)))
+    length = int(rng.integers(1, 1 + min(64, len(data) - start)))
+    piece, rest = data[start : start + length], data[start + length :]
+    kind = rng.integers(7)
+    if kind == 0:
+        return damage.flip(data, 8 * start + int(rng.integers(8)))
+    if kind == 1:
+        for bit in rng.integers(8 * len(data), size=8):
+            data = damage.flip(data, int(bit))
+        return data
+    if kind == 2:
+        return data[:start]
+    if kind == 3:
+        return data[:start] + rng.bytes(length) + rest
+    if kind == 4:
+        return data[:start] + piece + piece + rest
+    if kind == 5:
+        return data[:start] + rest
+    extreme = EXTREMES[rng.integers(len(EXTREMES))]
+    return data[:start] + extreme + data[start + len(extreme) :]
+
+
+def mutate_png(data: bytes, rng: np.random.Generator) -> bytes:
+    """Damage one chunk and give it a right checksum, so that the decoder behind it is reached."""
+    chunks, position = [], 8
+    while position < len(data):
+        length = int.from_bytes(data[position : position + 4])
+        chunks.append(
+            (data[position + 4 : position + 8], data[position + 8 : position + 8 + length])
+        )
+        position += 12 + length
+    chosen = int(rng.integers(len(chunks)))
+    kind, content = chunks[chosen]
+    chunks[chosen] = kind, mutate_bytes(content, rng)
+    return data[:8] + b"".join(damage.chunk(*chunk) for chunk in chunks)
+
+
+def mutate_json(data: bytes, rng: np.random.Generator) -> bytes:
+    """Put junk in place of a value, or drop it, somewhere in the tree; each line is a tree."""
+    lines = data.decode().strip().split("\n") if b"}\n{" in data else [data.decode()]
+    chosen = int(rng.integers(len(lines)))
+    value = [json.loads(lines[chosen])]
+    parent, key = value, 0
+    while isinstance(child := parent[key], dict | list) and child and rng.random() < 0.8:
+        parent = child
+        keys = list(parent) if isinstance(parent, dict) else range(len(parent))
+        key = keys[rng.integers(len(keys))]
+    if rng.random() < 0.2:
+        del parent[key]
+    else:
+        parent[key] = JUNK[rng.integers(len(JUNK))]
+    lines[chosen] = json.dumps(value[0] if value else {})
+    return ("\n".join(lines) + "\n").encode()
+
+
+def mutate_header(data: bytes, rng: np.random.Generator) -> bytes:
+    """Damage the JSON at the head of a safetensors file and give its right length."""
+    length = int.from_bytes(data[:8], "little")
+    header = mutate_json(data[8 : 8 + length], rng)
+    return len(header).to_bytes(8, "little") + header + data[8 + length :]
+
+
+def mutate_member(data: bytes, rng: np.random.Generator) -> bytes:
+    """Damage or rename one file of a zip archive and give it a right checksum."""
+    target = io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(data)) as source,
+        zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
+        names = source.namelist()
+        chosen = names[rng.integers(len(names))]
+        for name in names:
+            content = source.read(name)
+            if name == chosen and rng.random() < 0.1:
+                name = f"../../{name}"
+            elif name == chosen:
+                content = mutate_bytes(content, rng)
+            archive.writestr(name, content)
+    return target.getvalue()
+
+
+def mutate_list(data: bytes, rng: np.random.Generator) -> bytes:
+    """Add a hostile line to a list of names."""
+    lines = (
+        b"../../../etc/passwd",
+        b"/etc/passwd SegmentationClass/train_0.png",
+        b"JPEGImages/train_0.jpg ../../secret.png",
+        b"train_0\0",
+        b"\xff\xfe",
+        b"x" * 100_000,
+        b"JPEGImages/" + b"y" * 5_000 + b" SegmentationClass/train_0.png",
+        b"JPEGImages/train_0.jpg \0",
+        b". .",
+        b"..",
+        b"~ ~",
+        b"JPEGImages SegmentationClass",
+        b"{split} {0}",
+        "\N{RIGHT-TO-LEFT OVERRIDE}gnp.0_niart".encode(),
+        b"/" * 3_000,
+    )
+    return data + b"\n" + lines[rng.integers(len(lines))] + b"\n"
+
+
+def photo() -> Image.Image:
+    """Return 24 x 17 pixels that compress a little."""
+    rng = np.random.default_rng(0)
+    return Image.fromarray(rng.integers(0, 64, (17, 24, 3), dtype=np.uint8) * 3)
+
+
+def write_image(folder: Path, *, suffix: str, mode: str = "RGB", **options: Any) -> Path:
+    path = folder / f"image.{suffix}"
+    if mode == "16":
+        picture = Image.fromarray(np.asarray(photo())[..., 0] * np.uint16(300))
+    else:
+        picture = photo().convert(mode)
+    if options.pop("frames", False):
+        options |= {"save_all": True, "append_images": [picture.rotate(90), picture.rotate(180)]}
+    if options.pop("turned", False):
+        options["exif"] = Image.Exif()
+        options["exif"][0x0112] = 6
+    picture.save(path, **options)
+    return path
+
+
+def write_label(folder: Path, *, palette: bool, bits: int = 8) -> Path:
+    path = folder / "label.png"
+    if palette:
+        picture = Image.fromarray(damage.label() % 251)  # 4 is the highest id
+        picture.putpalette(bytes(range(15)))
+        picture.save(path, bits=bits)
+    else:
+        Image.fromarray(damage.label()).save(path)
+    return path
+
+
+def write_folder(folder: Path, *, target: str) -> Path:
+    damage.write_data_set(folder)
+    return folder / target
+
+
+def read_folder(path: Path, *, above: int) -> list:
+    folder = Folder(root=str(path.parents[above]), split="train")
+    folder.digest()
+    source = folder.open()
+    return [source[index] for index in range(len(source))]
+
+
+def write_native(folder: Path) -> Path:
+    path = folder / "net.safetensors"
+    weights.save(path, random_weights(width_multiplier=0.35, head_channels=16), scores={"a": 1})
+    return path
+
+
+def write_hugging_face(folder: Path, *, target: str) -> Path:
+    weights.to_hugging_face(random_weights(width_multiplier=0.35, output_stride=32), folder)
+    return folder / target
+
+
+def write_torch(folder: Path) -> Path:
+    import torch  # noqa: PLC0415 - an extra
+
+    stored = write_hugging_face(folder, target="model.safetensors")
+    tensors = safetensors.numpy.load_file(stored)
+    stored.unlink()
+    path = folder / "net.pth"
+    torch.save({name: torch.from_numpy(array) for name, array in tensors.items()}, path)
+    return path
+
+
+def write_keras(folder: Path, *, suffix: str) -> Path:
+    import h5py  # noqa: PLC0415 - an extra
+
+    given = random_weights("classification", width_multiplier=0.35, output_stride=32)
+    path = folder / "net.h5"
+    with h5py.File(path, "w") as file:
+        for theirs, ours in KERAS_NAMES.items():
+            if ours not in given.tensors or theirs.endswith("depthwise/kernel"):
+                continue
+            array = given.tensors[ours]
+            if theirs.endswith("depthwise_kernel"):
+                array = array.transpose(0, 1, 3, 2)
+            elif theirs == "predictions/kernel":
+                array = array[0, 0]
+            layer, variable = theirs.split("/")
+            file[f"model_weights/{layer}/{layer}/{variable}:0"] = array
+    if suffix == "keras":
+        with zipfile.ZipFile(folder / "net.keras", "w") as archive:
+            archive.write(path, "model.weights.h5")
+    return folder / f"net.{suffix}"
+
+
+def write_tflite(folder: Path) -> Path:
+    path = folder / "net.tflite"
+    shutil.copy(SHARED / "weights/deeplabv3_mnv2_dm05_pascal_quant.tflite", path)
+    path.chmod(0o644)
+    return path
+
+
+def mutate_tail(data: bytes, rng: np.random.Generator) -> bytes:
+    """Damage the last bytes, where TFLite keeps the structure."""
+    return data[:-30_000] + mutate_bytes(data[-30_000:], rng)
+
+
+def write_run(folder: Path, *, target: str) -> Path:
+    for name, wrong in (("one", 0.3), ("other", 0.5)):
+        write(made_up(wrong=wrong, pictures=2), folder / name)
+    return folder / "other" / target
+
+
+def write_config(folder: Path) -> Path:
+    path = folder / "config.json"
+    path.write_text(json.dumps(to_dict(tiny_config()), indent=2))
+    return path
+
+
+def write_metrics(folder: Path) -> Path:
+    path = folder / "metrics.jsonl"
+    records = [{"step": step, "loss": 1 / step, "val_miou": None} for step in range(1, 9)]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def write_batch(folder: Path) -> Path:
+    path = folder / "batch.npz"
+    image, ids = np.zeros((2, 9, 9, 3), np.uint8), np.zeros((2, 9, 9), np.uint8)
+    np.savez(path, image=image, label=ids, name=np.array(["a", "b"]), step=3)
+    return path
+
+
+def read_runs(path: Path) -> dict[str, Any]:
+    folder = path.parents[1]
+    return compare(load_runs([folder / "one", folder / "other"]), samples=2)
+
+
+def find_archive(path: Path) -> Path | None:
+    sound = path.with_name("sound")
+    return Archive(path.name, (), sound.stat().st_size, damage.sha256(sound)).find(path.parent)
+
+
+def write_archive(folder: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for name in ("sound", "some.tar"):
+        (folder / name).write_bytes(rng.bytes(3_000) if name == "sound" else b"")
+    shutil.copy(folder / "sound", folder / "some.tar")
+    return folder / "some.tar"
+
+
+def read_weights(path: Path) -> Any:
+    return weights.read(str(path))
+
+
+def _images() -> dict[str, Sample]:
+    kinds: dict[str, dict[str, Any]] = {
+        "jpeg": {"suffix": "jpg", "turned": True},
+        "jpeg progressive": {"suffix": "jpg", "progressive": True},
+        "jpeg cmyk": {"suffix": "jpg", "mode": "CMYK"},
+        "png": {"suffix": "png"},
+        "png palette": {"suffix": "png", "mode": "P"},
+        "png 16 bits": {"suffix": "png", "mode": "16"},
+        "png animated": {"suffix": "png", "frames": True},
+        "bmp": {"suffix": "bmp"},
+        "gif": {"suffix": "gif", "mode": "P", "frames": True},
+        "webp": {"suffix": "webp", "turned": True},
+        "webp animated": {"suffix": "webp", "lossless": True, "frames": True},
+        "tiff": {"suffix": "tif"},
+        "tiff lzw": {"suffix": "tif", "compression": "tiff_lzw", "turned": True},
+        "tiff jpeg": {"suffix": "tif", "compression": "jpeg"},
+        "tiff 16 bits": {"suffix": "tif", "mode": "16"},
+    }
+    return {
+        name: Sample(
+            partial(write_image, **options),
+            read_image,
+            (mutate_bytes, mutate_png) if options["suffix"] == "png" else (mutate_bytes,),
+        )
+        for name, options in kinds.items()
+    }
+
+
+def _labels() -> dict[str, Sample]:
+    kinds = {"palette": {"palette": True}, "palette 4 bits": {"palette": True, "bits": 4}}
+    kinds["grey"] = {"palette": False}
+    return {
+        f"label {name}": Sample(
+            partial(write_label, **options), partial(read_label, num_classes=5), (mutate_bytes,)
+        )
+        for name, options in kinds.items()
+    }
+
+
+_JSON = (mutate_json, mutate_json, mutate_bytes)
+_ZIP = (mutate_member, mutate_member, mutate_bytes)
+_RUNS: dict[str, tuple[Mutate, ...]] = {
+    "eval.json": _JSON,
+    "confusions.npz": _ZIP,
+    "pictures.zip": _ZIP,
+}
+SAMPLES = {
+    **_images(),
+    **_labels(),
+    "list": Sample(
+        partial(write_folder, target="ImageSets/Segmentation/train.txt"),
+        partial(read_folder, above=2),
+        (mutate_list, mutate_list, mutate_bytes),
+    ),
+    "classes": Sample(
+        partial(write_folder, target="classes.txt"), partial(read_folder, above=0), (mutate_bytes,)
+    ),
+    "archive": Sample(write_archive, find_archive, (mutate_bytes,)),
+    "native": Sample(write_native, read_weights, (mutate_header, mutate_bytes)),
+    "transformers": Sample(
+        partial(write_hugging_face, target="model.safetensors"),
+        read_weights,
+        (mutate_header, mutate_bytes),
+    ),
+    "transformers settings": Sample(
+        partial(write_hugging_face, target="config.json"),
+        lambda path: weights.read(str(path.parent)),
+        _JSON,
+    ),
+    "transformers processor": Sample(
+        partial(write_hugging_face, target="preprocessor_config.json"),
+        lambda path: weights.read(str(path.parent)),
+        _JSON,
+    ),
+    "pytorch": Sample(write_torch, read_weights, _ZIP, needs="torch"),
+    "keras h5": Sample(
+        partial(write_keras, suffix="h5"), read_weights, (mutate_bytes,), needs="h5py"
+    ),
+    "keras zip": Sample(partial(write_keras, suffix="keras"), read_weights, _ZIP, needs="h5py"),
+    "workdir": Sample(write_config, lambda path: open_workdir(path.parent, tiny_config()), _JSON),
+    "config": Sample(write_config, lambda path: load_model(path.parent), _JSON, slow=True),
+    "metrics": Sample(write_metrics, read_metrics, _JSON),
+    "batch": Sample(write_batch, read_batch, _ZIP),
+    **{
+        name: Sample(
+            partial(write_run, target=name),
+            read_runs,
+            mutations,
+        )
+        for name, mutations in _RUNS.items()
+    },
+}
+if SHARED.is_dir():
+    SAMPLES["tflite"] = Sample(write_tflite, read_weights, (mutate_tail, mutate_bytes))

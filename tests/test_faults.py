@@ -1,0 +1,337 @@
+"""Hundreds of damaged and hostile files: each is read rightly or refused in one sentence.
+
+A reader may not raise anything but UserError, hang, fill the memory or accept a wrong label.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deeplab_mnv2.data.decode import read_image, read_label
+from deeplab_mnv2.data.folder import Folder
+from deeplab_mnv2.errors import UserError
+from tests import damage
+from tests.corpus import SAMPLES, damaged, photo, write_label
+
+ROOT = Path(__file__).resolve().parents[1]
+SECONDS = 60  # for one file
+SEEDS = 16
+# Samples and seeds that once let something else than a UserError through (tests/fuzz.py).
+FOUND = {
+    "config": (1000, 1006),
+    "transformers processor": (1001, 1002),
+    "metrics": (1003, 1004),
+    "batch": (1001, 1010, 1236, 1769),
+    "confusions.npz": (1132,),
+    "pictures.zip": (1183,),
+    "eval.json": (1053, 1193, 1472),
+    "keras zip": (1043,),
+}
+
+# Pillow warns of some damage that it reads past.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("sound")
+
+
+@pytest.fixture(autouse=True)
+def no_hang() -> Iterator[None]:
+    def expired(*_: object) -> None:
+        raise TimeoutError("a reader hangs")
+
+    before = signal.signal(signal.SIGALRM, expired)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def outcome(read, *arguments):
+    """Return what a reader returns, or None for a UserError in one sentence."""
+    signal.alarm(SECONDS)
+    try:
+        return read(*arguments)
+    except UserError as error:
+        sentence = str(error)
+        assert "\n" not in sentence
+        assert len(sentence) < 1_000
+        assert sentence.endswith((".", "?"))
+        return None
+
+
+def read_damaged(name: str, seeds, sound: Path, folder: Path) -> int:
+    """Read damaged copies of a sample; return how many were refused."""
+    if not SAMPLES[name].available():
+        pytest.skip(f"{SAMPLES[name].needs} is not installed")
+    refused = 0
+    for seed in seeds:
+        path = damaged(name, seed, sound, folder)
+        try:
+            refused += outcome(SAMPLES[name].read, path) is None
+        except Exception as error:
+            error.add_note(f"sample {name!r}, seed {seed}")
+            raise
+    return refused
+
+
+@pytest.mark.parametrize("name", [name for name in SAMPLES if not SAMPLES[name].slow])
+def test_damage_is_read_past_or_refused(name, sound, tmp_path):
+    assert read_damaged(name, range(SEEDS), sound, tmp_path) > 0
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_what_the_fuzzer_found_is_refused(name, sound, tmp_path):
+    read_damaged(name, FOUND[name], sound, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SAMPLES)
+def test_more_damage_is_read_past_or_refused(name, sound, tmp_path):
+    read_damaged(name, range(SEEDS, 20 * SEEDS), sound, tmp_path)
+
+
+@pytest.mark.parametrize("bits", [8, 4], ids=["8 bits", "4 bits"])
+@pytest.mark.parametrize("palette", [True, False], ids=["palette", "grey"])
+def test_no_flipped_bit_changes_a_label(tmp_path, palette, bits):
+    """Every 7th bit of the file, one at a time; each byte has its turn."""
+    path = write_label(tmp_path, palette=palette, bits=bits)
+    data, wanted = path.read_bytes(), read_label(path, 5)
+    for bit in range(0, 8 * len(data), 7):
+        path.write_bytes(damage.flip(data, bit))
+        found = outcome(read_label, path, 5)
+        assert found is None or np.array_equal(found, wanted), f"bit {bit}"
+
+
+def test_no_cut_changes_a_label(tmp_path):
+    path = write_label(tmp_path, palette=True)
+    data, wanted = path.read_bytes(), read_label(path, 5)
+    for length in range(0, len(data), 5):
+        path.write_bytes(data[:length])
+        found = outcome(read_label, path, 5)
+        # Nothing but the end mark may be missing.
+        assert found is None or length >= len(data) - 12, f"{length} bytes"
+        assert found is None or np.array_equal(found, wanted), f"{length} bytes"
+
+
+@pytest.mark.parametrize("mode", ["1", "LA", "PA", "RGB", "RGBA", "CMYK", "I", "I;16", "F"])
+@pytest.mark.parametrize("suffix", ["png", "tif", "jpg", "webp", "bmp", "gif"])
+def test_labels_in_other_modes_and_formats_are_refused(tmp_path, mode, suffix):
+    path = tmp_path / f"label.{suffix}"
+    try:
+        Image.new(mode, (9, 7)).save(path)
+    except (OSError, KeyError, ValueError):
+        pytest.skip("this format does not have this mode")
+    assert outcome(read_label, path, 21) is None
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "tif", "bmp", "gif", "webp"])
+def test_labels_without_checksums_are_refused(tmp_path, suffix):
+    path = tmp_path / f"label.{suffix}"
+    Image.fromarray(damage.label() % 251).save(path)
+    path = path.rename(tmp_path / "label.png")
+    assert outcome(read_label, path, 21) is None
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_grey_labels_of_few_bits_are_refused(tmp_path, depth):
+    # Pillow would return 0 and 255, 85 or 17 in place of 1.
+    path = tmp_path / "label.png"
+    path.write_bytes(damage.png(8, 8, depth=depth, pixels=b"\0\x11" * 4 * 8))
+    assert outcome(read_label, path, 21) is None
+
+
+def test_nothing_but_images_is_opened(tmp_path):
+    # Pillow would hand PostScript to an interpreter.
+    path = tmp_path / "image.jpg"
+    photo().save(path, "EPS")
+    assert outcome(read_image, path) is None
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"root": "a\0b"},
+        {"root": "x" * 5_000},
+        {"images": "{0}"},
+        {"images": "{split.__class__}"},
+        {"labels": "{"},
+        {"labels": "../" * 2_000},
+        {"lists": "\0"},
+        {"lists": "ImageSets"},
+        {"lists": "x" * 300},
+        {"split": "../../../etc/passwd"},
+        {"split": "x" * 300},
+        {"split": "\udc80"},
+    ],
+    ids=lambda settings: ascii(settings)[:40],
+)
+def test_hostile_settings_of_a_folder(tmp_path, settings):
+    damage.write_data_set(tmp_path)
+    folder = Folder(**{"root": str(tmp_path), "split": "train"} | settings)
+    assert outcome(folder.open) is None
+
+
+def test_links_out_of_a_data_set_are_not_followed_by_lists(tmp_path):
+    root, secret = tmp_path / "data", tmp_path / "secret.png"
+    damage.write_data_set(root)
+    write_label(tmp_path, palette=True).rename(secret)
+    (root / "link.png").symlink_to(secret)
+    (root / "loop.png").symlink_to("loop.png")
+    for name in ("link.png", "loop.png", str(secret), "../secret.png"):
+        path = root / "ImageSets/Segmentation/train.txt"
+        path.write_text(f"JPEGImages/train_0.jpg {name}\n")
+        assert outcome(Folder(root=str(root), split="train").open) is None
+
+
+def hostile_sizes(folder: Path) -> dict[str, Path]:
+    """Write small files that promise, or unpack to, more than any memory; return their readers."""
+    zeros = bytes(1 << 20)
+    files = {
+        "image.png": damage.png(2**31 - 1, 2**31 - 1),
+        "wide.png": damage.png(99_999_999, 1, pixels=zeros),
+        "image.bmp": b"BM" + b"\0" * 8 + b"\x1a\0\0\0\x0c\0\0\0\xff\xff\xff\xff\x01\0\x18\0",
+        "text.png": damage.png(1, 1)[:-12]
+        + damage.chunk(b"zTXt", b"a\0\0" + _deflated(200))
+        + damage.chunk(b"IEND", b""),
+        "net.safetensors": (2**40).to_bytes(8, "little") + b"{}",
+        "shape.safetensors": _safetensors({"a": [0, 2**50]}),
+        "net.tflite": b"\xff\xff\xff\x7fTFL3" + b"\xff" * 64,
+    }
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    with (folder / "sparse.pth").open("wb") as file:
+        file.truncate(2**40)
+    with zipfile.ZipFile(folder / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (%d,), }" % 2**44
+        content = b"\x93NUMPY\x01\0" + len(header).to_bytes(2, "little") + header
+        for name in ("image", "label", "name", "step"):
+            archive.writestr(f"{name}.npy", content)
+    with (
+        zipfile.ZipFile(folder / "bomb.keras", "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("model.weights.h5", "w", force_zip64=True) as member,
+    ):
+        for _ in range(1_100):
+            member.write(zeros)
+    return {path.name: path for path in folder.iterdir()}
+
+
+def _deflated(mebibytes: int) -> bytes:
+    packer = zlib.compressobj(9)
+    return b"".join(packer.compress(bytes(1 << 20)) for _ in range(mebibytes)) + packer.flush()
+
+
+def _safetensors(tensors: dict[str, list[int]]) -> bytes:
+    header = {
+        name: {"dtype": "F32", "shape": [ends[1] // 4], "data_offsets": ends}
+        for name, ends in tensors.items()
+    }
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text
+
+
+BOUNDED = """
+    import resource, sys
+    from pathlib import Path
+    from deeplab_mnv2 import weights
+    from deeplab_mnv2.data.decode import read_image, read_label
+    from deeplab_mnv2.doctor import read_batch
+    from deeplab_mnv2.errors import UserError
+
+    READERS = {".npz": read_batch, ".png": read_image, ".bmp": read_image}
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    bound = pages * resource.getpagesize() + (1 << 30)
+    resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
+    for name in sys.argv[1:]:
+        read = READERS.get(Path(name).suffix, lambda path: weights.read(str(path)))
+        try:
+            read(Path(name))
+        except UserError as error:
+            print("refused", error)
+"""
+
+
+def test_promises_of_size_do_not_fill_the_memory(tmp_path):
+    """One gibibyte beyond what the program itself takes."""
+    files = hostile_sizes(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(BOUNDED), *map(str, files.values())],
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for name in files:
+        assert f"{tmp_path / name}" in done.stdout, f"{name} was not refused"
+
+
+OVERRIDES = [
+    f"--config.{field}={value}"
+    for field in (
+        "train.total_steps",
+        "train.batch_size",
+        "train.seed",
+        "data.crop_size",
+        "data.scale_range",
+        "data.train.length",
+        "optimizer.learning_rate",
+        "model.width_multiplier",
+        "model.dtype",
+        "model.atrous_rates",
+        "loss.class_weights",
+        "evaluation.pad_sizes",
+    )
+    for value in ("", "x", "-1", "1e999", "nan", "(", "9" * 400, "[1,[2]]", "{}", "None", "\udcff")
+]
+FORKED = """
+    import os, sys
+    from deeplab_mnv2 import cli
+    from deeplab_mnv2.config import validate
+    from absl import flags
+
+    cli.define_config()
+    for number, override in enumerate(sys.argv[1:]):
+        if not os.fork():
+            sys.argv = ["train", override]
+            try:
+                cli.run(lambda: validate(flags.FLAGS.config))
+            except SystemExit as end:
+                sys.stderr.flush()
+                os._exit(end.code or 0)
+        _, status = os.wait()
+        print(number, os.waitstatus_to_exitcode(status), flush=True)
+        print("case", number, file=sys.stderr, flush=True)
+"""
+
+
+def test_overrides_end_in_one_sentence():
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(FORKED), *OVERRIDES],
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    codes = [int(line.split()[1]) for line in done.stdout.splitlines()]
+    assert len(codes) == len(OVERRIDES)
+    said = done.stderr.split("\ncase ")
+    for override, code, text in zip(OVERRIDES, codes, said, strict=False):
+        assert code in (0, 2), f"{override} ended with {code}: {text}"
+        assert "Traceback" not in text, f"{override}: {text}"
+    assert codes.count(2) > len(codes) / 2
