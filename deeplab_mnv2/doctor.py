@@ -29,6 +29,7 @@ from deeplab_mnv2.data.examine import SEVERITY, Finding
 from deeplab_mnv2.data.survey import Entry, Survey, find_twins, find_unlisted, list_entries, survey
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.evaluation.contact_sheet import Tile, contact_sheet
+from deeplab_mnv2.writing import whole
 
 # Pictures on the contact sheet, and findings of a kind that are told on the terminal.
 _TILES, _TOLD = 24, 3
@@ -175,9 +176,8 @@ def _write_json(surveys: list[Survey], findings: list[Finding], output: Path) ->
             for split in surveys
         },
     }
-    temporary = output / "doctor.json.tmp"
-    temporary.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(temporary, output / "doctor.json")
+    with whole(output / "doctor.json") as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def _tiles(surveys: list[Survey]) -> list[Tile]:
@@ -235,9 +235,8 @@ def _listed(ids: np.ndarray) -> str:
 
 
 def _save_sheet(tiles: list[Tile], output: Path) -> None:
-    temporary = output / "doctor.png.tmp"
-    contact_sheet(tiles).save(temporary, "PNG")
-    os.replace(temporary, output / "doctor.png")
+    with whole(output / "doctor.png") as temporary:
+        contact_sheet(tiles).save(temporary, "PNG")
     print(f"see {output / 'doctor.png'}")
 
 

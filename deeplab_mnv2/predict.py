@@ -1,6 +1,6 @@
 """Segment photographs: a label image and an overlay for each.
 
-  python -m deeplab_mnv2.predict --output DIR [--weights FILE] IMAGE...
+  python -m deeplab_mnv2.predict --output DIR [--weights FILE | --workdir RUN] IMAGE...
 
 IMAGE is a file, a folder, a pattern in quotes ('*.jpg'), or - for a list on standard input.
 Leaves NAME.png, a palette PNG of class ids, and NAME_overlay.jpg in the output folder; NAME
@@ -27,6 +27,7 @@ from deeplab_mnv2.data.folder import IMAGE_SUFFIXES
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.segmentation import Segmentation
 from deeplab_mnv2.segmenter import LONG_SIDE, Segmenter
+from deeplab_mnv2.training.checkpoint import load_class_names, load_model
 from deeplab_mnv2.writing import whole
 
 # Comes with the package.
@@ -143,7 +144,7 @@ def main() -> None:
     failures = []
     if results:
         cli.require_writable(output, "--output")
-        segmenter = Segmenter.load(given.weights or _packaged_weights(), long_side=given.long_side)
+        segmenter = _segmenter(given.weights, given.workdir, given.long_side)
         begin = time.perf_counter()
         columns = TextColumn("segmenting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
         with Progress(*columns) as progress:
@@ -162,13 +163,18 @@ def main() -> None:
         sys.exit(1)
 
 
-def _packaged_weights() -> Path:
-    if not PACKAGED_WEIGHTS.is_file():
+def _segmenter(file: str, workdir: str, long_side: int) -> Segmenter:
+    if file and workdir:
+        raise UserError("Give either --weights FILE or --workdir RUN, not both.")
+    if workdir:
+        model, class_names = load_model(Path(workdir)), load_class_names(Path(workdir))
+        return Segmenter(model, class_names, long_side=long_side)
+    if not file and not PACKAGED_WEIGHTS.is_file():
         raise UserError(
-            "This installation comes without weights; give --weights FILE, a folder or "
-            "hf://owner/name."
+            "This installation comes without weights; give --weights with a file, a folder or "
+            "hf://owner/name, or --workdir with a run."
         )
-    return PACKAGED_WEIGHTS
+    return Segmenter.load(file or PACKAGED_WEIGHTS, long_side=long_side)
 
 
 def _expand(argument: str, output: Path) -> Iterator[tuple[Path, Path]]:
@@ -218,6 +224,7 @@ def _wait(waiting: deque, on_done: Callable[[Path], None]) -> None:
 if __name__ == "__main__":
     # Here, not above: commands share flag names, and a program may import several of them.
     flags.DEFINE_string("weights", "", "File, folder or hf://owner/name; default VOC's.")
+    flags.DEFINE_string("workdir", "", "Use this run's newest checkpoint instead.")
     flags.DEFINE_string("output", "", "Folder for the results.")
     flags.DEFINE_bool(
         "probabilities", False, "Also write NAME.npz: `probabilities` (H, W, classes), float16."

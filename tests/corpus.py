@@ -27,8 +27,8 @@ from deeplab_mnv2.data.folder import Folder
 from deeplab_mnv2.doctor import read_batch
 from deeplab_mnv2.evaluation.comparison import compare, load_runs
 from deeplab_mnv2.evaluation.result import write
-from deeplab_mnv2.training.checkpoint import load_model, open_workdir
 from deeplab_mnv2.training.log import read_metrics
+from deeplab_mnv2.training.workdir import load_model, open_workdir
 from deeplab_mnv2.weights.keras import _TABLE as KERAS_NAMES
 from tests import damage
 from tests.conftest import SHARED, tiny_config

@@ -300,7 +300,7 @@ OVERRIDES = [
 FORKED = """
     import os, sys
     from deeplab_mnv2 import cli
-    from deeplab_mnv2.config import validate
+    from deeplab_mnv2.validation import validate
     from absl import flags
 
     cli.define_config()

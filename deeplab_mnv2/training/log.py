@@ -80,7 +80,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Return the records of a `metrics.jsonl`, without a last line that a kill cut short.
 
     Raises:
-        UserError: another line is no record of numbers with a `step`.
+        UserError: another line is no record of numbers with a `step`, or a `warning`.
     """
     if not path.exists():
         return []
@@ -92,7 +92,10 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 def _record(line: bytes, where: str) -> dict[str, Any]:
     try:
         record = json.loads(line)
-        numbers = all(value is None or isinstance(value, int | float) for value in record.values())
+        numbers = all(
+            value is None or isinstance(value, int | float) or name == "warning"
+            for name, value in record.items()
+        )
         if not numbers or not isinstance(record["step"], int):
             raise ValueError("it is no record of numbers with a step")
     except (ValueError, AttributeError, KeyError, RecursionError) as error:
