@@ -10,11 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-Edges = tuple[tuple[int, int], tuple[int, int]]  # rows above and below, columns left and right
+from deeplab_mnv2.models.reduction import sum_pixels
 
-# Rows summed at a time for the kernel's gradient. The compiler unrolls so short a sum, and only
-# then takes the channels as vectors; the nine sums of a 3x3 kernel still fit the registers.
-CHUNK = 8
+Edges = tuple[tuple[int, int], tuple[int, int]]  # rows above and below, columns left and right
 
 
 class _Window(NamedTuple):
@@ -60,12 +58,10 @@ def _convolve_forward(
 def _convolve_backward(
     window: _Window, residuals: tuple[Array, Array], dy: Array
 ) -> tuple[Array, Array]:
-    gradients = (
-        _per_platform(window, cpu=_shifted_input_gradient, default=_grouped_input_gradient),
-        _per_platform(window, cpu=_chunked_kernel_gradient, default=_kernel_gradient),
+    input_gradient = _per_platform(
+        window, cpu=_shifted_input_gradient, default=_grouped_input_gradient
     )
-    dx, dkernel = (gradient(*residuals, dy) for gradient in gradients)
-    return dx, dkernel
+    return input_gradient(*residuals, dy), _kernel_gradient(window, *residuals, dy)
 
 
 _convolve.defvjp(_convolve_forward, _convolve_backward)
@@ -89,7 +85,8 @@ def _shifted_input_gradient(window: _Window, x: Array, kernel: Array, dy: Array)
         edges = ((down - top, down - bottom), (across - left, across - right))
         return _sum_taps(window, dy, kernel[::-1, ::-1], edges)
     # Each tap lays its share on the padded input's grid, with gaps; XLA fuses all into one loop.
-    weights, wide = _wide(kernel), _wide(dy)
+    # A zero around `dy` makes it a copy: what computes it would else run once for each tap.
+    weights, wide = _wide(kernel), _wide(lax.optimization_barrier(_pad(dy, ((1, 1), (1, 1)))))
     shares = []
     for i, j in np.ndindex(kernel.shape[:2]):
         a, b = i * window.dilation, j * window.dilation
@@ -98,32 +95,9 @@ def _shifted_input_gradient(window: _Window, x: Array, kernel: Array, dy: Array)
         )
     grid = functools.reduce(operator.add, shares)
     _, height, width, _ = grid.shape
+    top, left = top + window.stride, left + window.stride
     crop = ((-top, top + x.shape[1] - height), (-left, left + x.shape[2] - width))
     return _pad(grid, crop).astype(x.dtype)  # (B, H, W, C)
-
-
-def _chunked_kernel_gradient(window: _Window, x: Array, kernel: Array, dy: Array) -> Array:
-    views = _views(window, x, kernel, _edges(window, x, kernel))
-    batch, height, width, channels = dy.shape
-    chunks, rest = height // CHUNK, height % CHUNK
-
-    def sum_products(first: int, last: int, shape: tuple, axes: tuple[int, ...]) -> list[Array]:
-        # One reduction for all taps reads `x` and `dy` once.
-        parts = (lax.slice_in_dim(y, first, last, axis=1).reshape(shape) for y in (dy, *views))
-        wide_dy, *wide_views = (_wide(part) for part in parts)
-        return lax.reduce(
-            [view * wide_dy for view in wide_views],
-            [jnp.zeros((), wide_dy.dtype)] * len(views),
-            lambda a, b: [p + q for p, q in zip(a, b, strict=True)],
-            axes,
-        )
-
-    end = chunks * CHUNK
-    sums = sum_products(0, end, (batch, chunks, CHUNK, width, channels), (2,))
-    rest_sums = sum_products(end, height, (batch, rest, width, channels), (1, 2))
-    gradient = jnp.stack([jnp.sum(y, (0, 1, 2)) for y in sums])  # (kh * kw, C)
-    gradient += jnp.sum(jnp.stack(rest_sums), 1)
-    return gradient.reshape(kernel.shape).astype(kernel.dtype)
 
 
 def _grouped(window: _Window, x: Array, kernel: Array) -> Array:
@@ -147,7 +121,7 @@ def _grouped_input_gradient(window: _Window, x: Array, kernel: Array, dy: Array)
 def _kernel_gradient(window: _Window, x: Array, kernel: Array, dy: Array) -> Array:
     # Sums of products: XLA's transposed grouped convolution is the slow part elsewhere too.
     views = _views(window, x, kernel, _edges(window, x, kernel))
-    sums = [jnp.sum(_wide(view) * _wide(dy), (0, 1, 2)) for view in views]
+    sums = sum_pixels(*(_wide(view) * _wide(dy) for view in views))
     return jnp.stack(sums).reshape(kernel.shape).astype(kernel.dtype)
 
 
