@@ -13,21 +13,22 @@ from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.models.layers import ConvNormAct
 from deeplab_mnv2.models.mobilenet_v2 import Classifier
+from deeplab_mnv2.models.norm import Activation, BatchNorm
 
 
 class _Measured(nnx.Module):
     """A norm layer that notes mean and variance of what it is given."""
 
-    def __init__(self, norm: nnx.BatchNorm):
+    def __init__(self, norm: BatchNorm):
         self.norm = norm
         self.mean = nnx.BatchStat(jnp.zeros_like(norm.mean[...]))
         self.var = nnx.BatchStat(jnp.zeros_like(norm.var[...]))
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array, activation: Activation | None) -> Array:
         axes = tuple(range(x.ndim - 1))
         self.mean[...] = jnp.mean(x, axes, dtype=jnp.float32)
         self.var[...] = jnp.var(x, axes, dtype=jnp.float32)
-        return self.norm(x)
+        return self.norm(x, activation)
 
 
 def calibrate(
@@ -53,7 +54,7 @@ def calibrate(
         # Batch statistics only where the function may change: otherwise every layer has to
         # see what it sees at inference.
         layer.norm.use_running_average = keep_function
-        layer.norm = cast(nnx.BatchNorm, _Measured(layer.norm))
+        layer.norm = cast(BatchNorm, _Measured(layer.norm))
     graphdef, state = nnx.split(probe)
 
     @jax.jit
@@ -92,7 +93,7 @@ def _norm_layers(model: nnx.Module) -> dict[str, ConvNormAct]:
 
 
 def _set_statistics(
-    norm: nnx.BatchNorm, mean: np.ndarray, var: np.ndarray, keep_function: bool
+    norm: BatchNorm, mean: np.ndarray, var: np.ndarray, keep_function: bool
 ) -> None:
     """Set mean and variance; with `keep_function` scale and bias undo it at inference."""
     var = np.maximum(var, 0)
