@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from deeplab_mnv2.config import IGNORE_LABEL, LossConfig
+from deeplab_mnv2.models.layers import resize
 from deeplab_mnv2.training.losses import labelled_weight, segmentation_loss
 
 STEP = jnp.zeros((), jnp.int32)
@@ -72,3 +73,24 @@ def test_hard_pixels_are_annealed_to_the_worst_share(example):
     worst = worst[: int(np.ceil(0.25 * worst.size))]
     late = loss(logits, label, config, step=jnp.asarray(10, jnp.int32))
     np.testing.assert_allclose(late, worst.sum() / (0.25 * flat.size), rtol=1e-5)
+
+
+@pytest.mark.parametrize("align_corners", [True, False])
+def test_small_logits_lose_what_resized_ones_do(align_corners):
+    logits = jax.random.normal(jax.random.key(0), (2, 5, 4, 3))
+    label = jax.random.randint(jax.random.key(1), (2, 37, 29), 0, 3).at[0, :2].set(IGNORE_LABEL)
+    total = labelled_weight(label, LossConfig()).sum()
+
+    def resized(logits):
+        full = resize(logits, label.shape[1:], align_corners=align_corners)
+        losses = -jax.nn.log_softmax(full) * jax.nn.one_hot(label, 3)
+        return jnp.sum(losses) / total
+
+    def small(logits):
+        return segmentation_loss(
+            logits, label, STEP, LossConfig(), total_weight=total, align_corners=align_corners
+        )
+
+    ours, expected = (jax.value_and_grad(f)(logits) for f in (small, resized))
+    np.testing.assert_allclose(ours[0], expected[0], rtol=1e-5)
+    np.testing.assert_allclose(ours[1], expected[1], rtol=1e-4, atol=1e-7)

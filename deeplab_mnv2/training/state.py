@@ -103,8 +103,16 @@ def _train_step(
             frozen.eval()
             nnx.update(frozen, jax.lax.stop_gradient(nnx.state(frozen)))
         # The key stream must be made inside the differentiated function (Flax trace levels).
-        logits = model(model.normalize(split_rows(image, mesh)), rngs=nnx.Rngs(dropout=key))
-        loss = segmentation_loss(logits, label, state.step, config.loss, total_weight=total_weight)
+        image = model.normalize(split_rows(image, mesh))
+        logits = model.head_logits(image, rngs=nnx.Rngs(dropout=key)).astype(jnp.float32)
+        loss = segmentation_loss(
+            logits,
+            label,
+            state.step,
+            config.loss,
+            total_weight=total_weight,
+            align_corners=config.model.align_corners,
+        )
         return loss, nnx.state(model, nnx.BatchStat)
 
     gradient = jax.value_and_grad(loss_fn, has_aux=True)
