@@ -17,6 +17,7 @@ from ml_collections import config_flags
 from deeplab_mnv2 import interrupt
 from deeplab_mnv2.config import Config
 from deeplab_mnv2.errors import Stopped, UserError
+from deeplab_mnv2.memory import keep_freed_memory
 
 QUICKSTART = Path(__file__).resolve().parent.parent / "experiments" / "quickstart.py"
 
@@ -100,6 +101,7 @@ def run(main: Callable[[], None]) -> None:
 
 
 def _start(main: Callable[[], None]) -> None:
+    keep_freed_memory()
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
         jax.config.update("jax_compilation_cache_dir", str(cache / "deeplab_mnv2"))
