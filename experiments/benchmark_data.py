@@ -1,0 +1,151 @@
+"""Whole passes over a VOC folder: the input pipeline, and evaluation from file to mIoU."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from flax import nnx
+from PIL import Image
+
+from deeplab_mnv2.config import (
+    IGNORE_LABEL,
+    DataConfig,
+    EvaluationConfig,
+    ModelConfig,
+    Source,
+)
+from deeplab_mnv2.data.folder import Folder
+from deeplab_mnv2.data.pipeline import mean_pixel, training_batches
+from deeplab_mnv2.data.transforms import pad
+from deeplab_mnv2.evaluation.metrics import scores
+from deeplab_mnv2.evaluation.result import Evaluator
+from experiments.benchmark_case import Case
+
+_BATCH = 8
+_BATCHES = 8
+_SIZE = 513
+
+
+def our_input(folder: str) -> Callable[[], float]:
+    """Return the seconds of processor time an image takes in our pipeline, VOC's recipe."""
+    split = Folder(root=folder, split="val")
+    config = DataConfig(train=split, val=split, threads=1)
+    batches = training_batches(split.open(), config, ModelConfig(), batch_size=_BATCH, seed=0)
+    return lambda: _seconds_an_image(batches)
+
+
+def torch_input(folder: str) -> Callable[[], float]:
+    """Return the same for PyTorch's `DataLoader` and PIL, in torchvision's manner."""
+    import torch  # noqa: PLC0415
+
+    source = Folder(root=folder, split="val").open()
+    rng = np.random.default_rng(0)
+    std = torch.tensor([127.5] * 3).view(3, 1, 1)
+
+    class Examples(torch.utils.data.Dataset):
+        def __len__(self) -> int:
+            return len(source)
+
+        def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+            example = source[index]
+            image, label = Image.fromarray(example["image"]), Image.fromarray(example["label"])
+            # Random resize, random crop with padding, flip, to tensor, normalise.
+            scale = 0.5 + 0.25 * int(rng.integers(0, 7))
+            size = [max(1, round(n * scale)) for n in image.size]
+            image = image.resize(size, Image.Resampling.BILINEAR)
+            label = label.resize(size, Image.Resampling.NEAREST)
+            left, top = (int(rng.integers(0, max(n - _SIZE, 0) + 1)) for n in size)
+            box = (left, top, left + _SIZE, top + _SIZE)
+            # PIL fills what lies beyond the image with zeros; a mask restores the paddings.
+            inside = Image.new("L", image.size, 255).crop(box)
+            image = Image.composite(image.crop(box), Image.new("RGB", inside.size, 127), inside)
+            label = Image.composite(
+                label.crop(box), Image.new("L", inside.size, IGNORE_LABEL), inside
+            )
+            if rng.random() < 0.5:
+                image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+                label = label.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float()
+            return (pixels - 127.5) / std, torch.from_numpy(np.array(label)).long()
+
+    loader = torch.utils.data.DataLoader(Examples(), _BATCH, shuffle=True, drop_last=True)
+
+    def forever():
+        while True:
+            yield from loader
+
+    batches = forever()
+    return lambda: _seconds_an_image(batches)
+
+
+def _seconds_an_image(batches: Any) -> float:
+    # Of all threads, whatever else runs on the machine: one over it is images/s and core.
+    began = time.process_time()
+    for _ in range(_BATCHES):
+        next(batches)
+    return (time.process_time() - began) / (_BATCH * _BATCHES)
+
+
+def our_evaluation(case: Case, folder: str, images: int) -> Callable[[], float]:
+    """Return one evaluation of a VOC folder from files to mIoU, the first `images` of val."""
+    model = case.model()
+    model.eval()
+    split = _Part(Folder(root=folder, split="val"), images)
+    config = EvaluationConfig(pad_sizes=(_SIZE,), bootstrap_samples=1)
+    evaluator = Evaluator(model, split, config, threads=2)
+    _, params, statistics = nnx.split(model, nnx.Param, nnx.BatchStat)
+    return lambda: evaluator(params, statistics).result["miou"]
+
+
+def litert_evaluation(case: Case, folder: str, images: int) -> Callable[[], float]:
+    """Return the same with the network in LiteRT, and only a confusion matrix."""
+    from deeplab_mnv2.exporting import litert  # noqa: PLC0415
+    from deeplab_mnv2.exporting.target import Target  # noqa: PLC0415
+
+    model = case.model()
+    model.eval()
+    source = _Part(Folder(root=folder, split="val"), images).open()
+    names = tuple(str(number) for number in range(case.classes))
+    run = litert.load(litert.build(model, Target(names, _SIZE), []), model)
+
+    def evaluate() -> float:
+        confusion = np.zeros(case.classes**2, np.int64)
+        for index in range(len(source)):
+            example = source[index]
+            image, label = pad(example["image"], example["label"], _SIZE, mean_pixel(model.config))
+            prediction = run(image[None])[0].argmax(-1)
+            known = label != IGNORE_LABEL
+            pairs = label[known].astype(np.int64) * case.classes + prediction[known]
+            confusion += np.bincount(pairs, minlength=confusion.size)
+        return scores(confusion.reshape(case.classes, -1), names)["miou"]
+
+    return evaluate
+
+
+class _Part:
+    """The first examples of a data set."""
+
+    def __init__(self, dataset: Folder, length: int):
+        self._dataset = dataset
+        self._length = length
+        self.split = dataset.split
+        self.class_names = dataset.class_names
+
+    def open(self) -> Source:
+        return _First(self._dataset.open(), self._length)
+
+    def digest(self) -> str:
+        return self._dataset.digest()
+
+
+class _First:
+    def __init__(self, source: Source, length: int):
+        self._source = source
+        self._length = min(length or len(source), len(source))
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> Any:
+        return self._source[index]
