@@ -27,7 +27,7 @@ from deeplab_mnv2.data.folder import IMAGE_SUFFIXES
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.segmentation import Segmentation
 from deeplab_mnv2.segmenter import LONG_SIDE, Segmenter
-from deeplab_mnv2.training.checkpoint import load_class_names, load_model
+from deeplab_mnv2.training.workdir import load_class_names, load_model
 from deeplab_mnv2.writing import whole
 
 # Comes with the package.
