@@ -30,7 +30,9 @@ class BatchNorm(nnx.BatchNorm):
     backward pass reads it twice, where the derived one keeps and reads several arrays.
     """
 
-    def __call__(self, x: Array, activation: Activation | None = None) -> Array:
+    def __call__(  # pyright: ignore[reportIncompatibleMethodOverride] - no mask, an activation
+        self, x: Array, activation: Activation | None = None
+    ) -> Array:
         """Normalise, in training by the statistics of the batch, and activate.
 
         `activation` is `nnx.relu`, `nnx.relu6` or None.
