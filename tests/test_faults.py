@@ -126,15 +126,19 @@ def test_no_cut_changes_a_label(tmp_path):
         assert found is None or np.array_equal(found, wanted), f"{length} bytes"
 
 
-@pytest.mark.parametrize("mode", ["1", "LA", "PA", "RGB", "RGBA", "CMYK", "I", "I;16", "F"])
-@pytest.mark.parametrize("suffix", ["png", "tif", "jpg", "webp", "bmp", "gif"])
-def test_labels_in_other_modes_and_formats_are_refused(tmp_path, mode, suffix):
-    path = tmp_path / f"label.{suffix}"
-    try:
-        Image.new(mode, (9, 7)).save(path)
-    except (OSError, KeyError, ValueError):
-        pytest.skip("this format does not have this mode")
-    assert outcome(read_label, path, 21) is None
+def test_labels_in_other_modes_and_formats_are_refused(tmp_path):
+    refused = 0
+    for mode in ("1", "LA", "PA", "RGB", "RGBA", "CMYK", "I", "I;16", "F"):
+        for suffix in ("png", "tif", "jpg", "webp", "bmp", "gif"):
+            path = tmp_path / f"label.{suffix}"
+            try:
+                Image.new(mode, (9, 7)).save(path)
+            except (OSError, KeyError, ValueError):
+                continue  # this format does not have this mode
+            # GIF and WebP turn what they do not have into what they have.
+            assert outcome(read_label, path, 21) is None, f"{mode} in {suffix}"
+            refused += 1
+    assert refused > 30
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "tif", "bmp", "gif", "webp"])
