@@ -75,12 +75,13 @@ def require_writable(folder: Path, flag: str) -> None:
         ) from error
 
 
-def run(main: Callable[[], None]) -> None:
+def run(main: Callable[[], None], *, takes_arguments: bool = False) -> None:
     """Parse the flags, run `main` and exit 0; a mistake ends in one sentence and status 2.
 
-    Ctrl-C ends with status 130; SIGTERM, in training, with 143 and a saved state. Compiled
-    programs are kept in `~/.cache/deeplab_mnv2`, or in `JAX_COMPILATION_CACHE_DIR`, so that a
-    second start does not compile again.
+    `takes_arguments` is for commands that read what stands beside the flags.
+    Ctrl-C ends with status 130. Compiled programs are kept in `~/.cache/deeplab_mnv2`, or in
+    `JAX_COMPILATION_CACHE_DIR`, so that a second start does not compile again.
+    keep_freed_memory()
     """
     flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
     for name in {"config", "distributed", "debug"} & set(flags.FLAGS):
@@ -90,7 +91,7 @@ def run(main: Callable[[], None]) -> None:
     debug = "--debug" in sys.argv
     try:
         with nullcontext() if debug else interrupt.quiet():
-            app.run(lambda _: _start(main), flags_parser=_parse)
+            app.run(lambda argv: _start(main, [] if takes_arguments else argv), flags_parser=_parse)
     except UserError as error:
         if debug:
             raise
@@ -100,7 +101,9 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(stopped.status)
 
 
-def _start(main: Callable[[], None]) -> None:
+def _start(main: Callable[[], None], argv: list[str]) -> None:
+    if argv[1:]:
+        raise UserError(f"The command takes flags only, not {argv[1]!r}; see --help.")
     keep_freed_memory()
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
@@ -142,9 +145,12 @@ def _unknown_field(argv: list[str], error: Exception) -> UserError:
     fields = list(_fields(Config))
     for argument in argv:
         match = re.match(r"--config\.([\w.\[\]]+)", argument)
+        # Below data sets and update rules the fields depend on which one the experiment names.
         if match and match[1] not in fields:
-            near = _near(match[1], fields)
-            if near != ".":
+            # A field's own group is no correction of it.
+            others = [f for f in fields if not match[1].startswith(f"{f}.")]
+            near = _near(match[1], others, likeness=0.75)
+            if near != "." or match[1].split(".")[-1] in str(error):
                 return UserError(f"There is no config field {match[1]!r}{near}")
     return UserError(f"{str(error)[:300]}.")
 
@@ -158,9 +164,9 @@ def _fields(cls: type, prefix: str = "") -> list[str]:
     return names
 
 
-def _near(name: str, names: list[str]) -> str:
+def _near(name: str, names: list[str], likeness: float = 0.5) -> str:
     near = difflib.get_close_matches(
-        name.removeprefix("--"), [n.removeprefix("--") for n in names], 1, 0.5
+        name.removeprefix("--"), [n.removeprefix("--") for n in names], 1, likeness
     )
     return f"; did you mean {near[0]!r}?" if near else "."
 

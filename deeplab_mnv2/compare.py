@@ -90,4 +90,4 @@ def _signed(value: float | None) -> str:
 
 if __name__ == "__main__":
     flags.DEFINE_string("output", "", "Folder for the results; default runs/compare.")
-    cli.run(main)
+    cli.run(main, takes_arguments=True)

@@ -156,7 +156,8 @@ def main() -> None:
                 on_done=lambda _: progress.advance(task),
             )
         seconds = time.perf_counter() - begin
-        print(f"{len(results) - len(failures)} images in {seconds:.1f} s; see {output}")
+        done = len(results) - len(failures)
+        print(f"{done} image{'s' * (done != 1)} in {seconds:.1f} s; see {output}")
     for sentence in (*misses, *failures):
         print(f"error: {sentence}", file=sys.stderr)
     if misses or failures:
@@ -234,4 +235,4 @@ if __name__ == "__main__":
         LONG_SIDE,
         "Longer photographs are scaled down to this for the network; 0: windows, not scaled.",
     )
-    cli.run(main)
+    cli.run(main, takes_arguments=True)
