@@ -77,4 +77,4 @@ def main() -> None:
 if __name__ == "__main__":
     flags.DEFINE_string("weights", "", "ImageNet classifier: a file, a folder or hf://owner/name.")
     flags.DEFINE_integer("show", 10, "Photographs whose five likeliest classes are printed.")
-    cli.run(main)
+    cli.run(main, takes_arguments=True)

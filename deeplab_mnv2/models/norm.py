@@ -30,7 +30,7 @@ class BatchNorm(nnx.BatchNorm):
     backward pass reads it twice, where the derived one keeps and reads several arrays.
     """
 
-    def __call__(  # pyright: ignore[reportIncompatibleMethodOverride] - no mask, an activation
+    def __call__(  # pyright: ignore[reportIncompatibleMethodOverride] - Flax's flags are unused
         self, x: Array, activation: Activation | None = None
     ) -> Array:
         """Normalise, in training by the statistics of the batch, and activate.
