@@ -78,6 +78,7 @@ class Checkpoints:
         place.
         """
         self.wait()
+        self._require_space(step, sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
         # A copy: the next step donates the state, and on CPU Orbax reads its buffers in place.
         state = jax.block_until_ready(jax.tree.map(jnp.copy, state))
         miou = None if scores is None else {"miou": scores["miou"]}
@@ -100,6 +101,21 @@ class Checkpoints:
     def seconds_since_save(self) -> float:
         """Seconds since the last save began, or since the start."""
         return time.monotonic() - self._saved_at
+
+    def _require_space(self, step: int, size: int) -> None:
+        """Refuse what will not fit before a part of it is written.
+
+        Raises:
+            UserError: the disk is full.
+        """
+        free = shutil.disk_usage(self._folder).free
+        # Orbax compresses a little and adds a little.
+        if free < 1.1 * size:
+            raise UserError(
+                f"The checkpoint of step {step} takes {size / 1e6:.0f} MB, but {self._folder} has "
+                f"{free / 1e6:.0f} MB left; free space there, and the same command goes on from "
+                "the checkpoint before it."
+            )
 
     @contextlib.contextmanager
     def _writing(self, step: int) -> Iterator[None]:

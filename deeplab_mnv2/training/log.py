@@ -59,7 +59,13 @@ class Log:
     def record(self, step: int, values: dict[str, Any]) -> None:
         """Write scalar values of a step to the file and the events."""
         if self._active:
-            print(json.dumps({"step": step, **values}), file=self._file, flush=True)
+            try:
+                print(json.dumps({"step": step, **values}), file=self._file, flush=True)
+            except OSError as error:
+                raise UserError(
+                    f"{self._file.name} cannot be written ({error.strerror}); free space there, "
+                    "and the same command goes on from the newest checkpoint."
+                ) from error
             for name, value in values.items():
                 if isinstance(value, int | float):
                     self._events.add_scalar(name, value, step)
