@@ -50,7 +50,8 @@ def train(config: Config, workdir: str | Path) -> dict[str, Any]:
     messages = open_workdir(workdir, config)
     total_steps = config.train.total_steps
 
-    model = DeepLab(config.model, rngs=nnx.Rngs(config.train.seed))
+    # Compiled as one program: one by one, the initial values of all layers take seconds.
+    model = nnx.jit(lambda: DeepLab(config.model, rngs=nnx.Rngs(config.train.seed)))()
     evaluator = Evaluator(
         model,
         config.data.val,

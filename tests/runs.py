@@ -24,7 +24,7 @@ def get_config():
         model=c.ModelConfig(width_multiplier=0.35, head_channels=32),
         optimizer=c.OptimizerConfig(learning_rate=0.01),
         train=c.TrainConfig(
-            total_steps=20, batch_size=8, log_every=1, eval_every=20, checkpoint_every=2,
+            total_steps=20, batch_size=8, log_every=1, eval_every=20, checkpoint_every=4,
             ema_decay=0.9,
         ),
         evaluation=c.EvaluationConfig(

@@ -56,7 +56,7 @@ def test_a_signal_saves_and_ends_with_its_status(folder, undisturbed, number):
     finished, _ = undisturbed
     workdir = folder / f"stopped_{number}"
     process = runs.start(folder, workdir)
-    while not list(workdir.glob("checkpoints/2")):
+    while not list(workdir.glob("checkpoints/4")):
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.02)
     process.send_signal(number)

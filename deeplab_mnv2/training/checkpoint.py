@@ -22,6 +22,11 @@ from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.training.state import TrainState
 
 
+@jax.jit
+def _copy(state: TrainState) -> TrainState:
+    return jax.tree.map(jnp.copy, state)
+
+
 class Checkpoints:
     """The checkpoints of a workdir; keeps the newest two and the best by mIoU."""
 
@@ -80,7 +85,7 @@ class Checkpoints:
         self.wait()
         self._require_space(step, sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
         # A copy: the next step donates the state, and on CPU Orbax reads its buffers in place.
-        state = jax.block_until_ready(jax.tree.map(jnp.copy, state))
+        state = jax.block_until_ready(_copy(state))
         miou = None if scores is None else {"miou": scores["miou"]}
         with self._writing(step):
             self._saving = step, self._checkpointer.save_async(step, state, metrics=miou)

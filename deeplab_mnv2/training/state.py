@@ -44,15 +44,19 @@ class TrainState:
 def create_state(model: DeepLab, optimizer: optax.GradientTransformation, config: Config):
     """Return (graphdef, state) of a model at step 0."""
     graphdef, params, batch_stats = nnx.split(model, nnx.Param, nnx.BatchStat)
-    state = TrainState(
-        step=jnp.zeros((), jnp.int32),
-        params=params,
-        batch_stats=batch_stats,
-        opt_state=optimizer.init(params),
-        # A copy: the step donates its input, and a buffer can be donated once.
-        ema=jax.tree.map(jnp.copy, params) if config.train.ema_decay else None,
-    )
-    return graphdef, state
+
+    @jax.jit
+    def begin(params: nnx.State, batch_stats: nnx.State) -> TrainState:
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            batch_stats=batch_stats,
+            opt_state=optimizer.init(params),
+            # A copy: the step donates its input, and a buffer can be donated once.
+            ema=jax.tree.map(jnp.copy, params) if config.train.ema_decay else None,
+        )
+
+    return graphdef, begin(params, batch_stats)
 
 
 def make_train_step(

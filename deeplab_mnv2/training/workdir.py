@@ -86,7 +86,7 @@ def load_model(workdir: Path) -> DeepLab:
         raise UserError(f"{path} holds no model settings; choose another --workdir.")
     config = model_from_dict(stored)
     validate_model(config)
-    model = DeepLab(config, rngs=nnx.Rngs(0))
+    model = nnx.eval_shape(lambda: DeepLab(config, rngs=nnx.Rngs(0)))
     _, params, batch_stats = nnx.split(model, nnx.Param, nnx.BatchStat)
     with Checkpoints(workdir) as checkpoints:
         for state in checkpoints.restore_weights(params, batch_stats):
