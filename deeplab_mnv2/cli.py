@@ -81,7 +81,6 @@ def run(main: Callable[[], None], *, takes_arguments: bool = False) -> None:
     `takes_arguments` is for commands that read what stands beside the flags.
     Ctrl-C ends with status 130. Compiled programs are kept in `~/.cache/deeplab_mnv2`, or in
     `JAX_COMPILATION_CACHE_DIR`, so that a second start does not compile again.
-    keep_freed_memory()
     """
     flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
     for name in {"config", "distributed", "debug"} & set(flags.FLAGS):

@@ -10,6 +10,7 @@ import dataclasses
 import sys
 from pathlib import Path
 
+import jax
 from absl import flags
 from flax import nnx
 from rich.progress import Progress
@@ -20,6 +21,7 @@ from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.evaluation.report import write_report
 from deeplab_mnv2.evaluation.result import Evaluation, Evaluator, write
 from deeplab_mnv2.models.deeplab import DeepLab
+from deeplab_mnv2.sharding import make_mesh
 from deeplab_mnv2.training.log import read_metrics
 from deeplab_mnv2.training.workdir import load_class_names, load_model
 from deeplab_mnv2.validation import validate
@@ -36,9 +38,15 @@ def evaluate(model: DeepLab, config: Config) -> Evaluation:
         model = at_output_stride(model, stride)
     config = dataclasses.replace(config, model=model.config)
     validate(config)
-    evaluator = Evaluator(model, config.data.val, config.evaluation, threads=config.data.threads)
+    evaluator = Evaluator(
+        model,
+        config.data.val,
+        config.evaluation,
+        threads=config.data.threads,
+        mesh=make_mesh(config.train),
+    )
     _, params, batch_stats = nnx.split(model, nnx.Param, nnx.BatchStat)
-    with Progress() as progress:
+    with Progress(disable=jax.process_index() > 0) as progress:
         task = progress.add_task("evaluating", total=len(evaluator))
         return evaluator(
             params,
@@ -82,14 +90,15 @@ def main() -> None:
     output = Path(given.output or "runs/eval")
     cli.require_writable(output, "--output")
     evaluation = evaluate(model, config)
-    write(evaluation, output)
-    write_report(
-        evaluation,
-        output / "report.html",
-        title=Path(given.weights or given.workdir).name,
-        history=read_metrics(Path(given.workdir, "metrics.jsonl")) if given.workdir else None,
-    )
-    _print(evaluation, output)
+    if jax.process_index() == 0:
+        write(evaluation, output)
+        write_report(
+            evaluation,
+            output / "report.html",
+            title=Path(given.weights or given.workdir).name,
+            history=read_metrics(Path(given.workdir, "metrics.jsonl")) if given.workdir else None,
+        )
+        _print(evaluation, output)
 
 
 def _refuse_other_convention(asked: ModelConfig, stored: ModelConfig) -> None:

@@ -13,11 +13,11 @@ from deeplab_mnv2.config import Config, Source
 from deeplab_mnv2.data.pipeline import training_batches
 from deeplab_mnv2.errors import Stopped
 from deeplab_mnv2.evaluation.result import Evaluation, Evaluator
+from deeplab_mnv2.sharding import batch_sharding, to_devices
 from deeplab_mnv2.training.checkpoint import Checkpoints
 from deeplab_mnv2.training.guards import FiniteGuard, Watch
 from deeplab_mnv2.training.log import Log
 from deeplab_mnv2.training.optimizer import learning_rate
-from deeplab_mnv2.training.sharding import batch_sharding, to_devices
 from deeplab_mnv2.training.signals import Interrupt, agree
 from deeplab_mnv2.training.state import TrainState, TrainStep
 

@@ -22,10 +22,10 @@ from deeplab_mnv2.evaluation.report import write_report
 from deeplab_mnv2.evaluation.result import Evaluator, write
 from deeplab_mnv2.loop import Loop
 from deeplab_mnv2.models.deeplab import DeepLab
+from deeplab_mnv2.sharding import make_mesh, require_divisible, state_sharding
 from deeplab_mnv2.training.checkpoint import Checkpoints, abstract
 from deeplab_mnv2.training.log import Log, read_metrics
 from deeplab_mnv2.training.optimizer import make_optimizer
-from deeplab_mnv2.training.sharding import batch_sharding, make_mesh, state_sharding
 from deeplab_mnv2.training.signals import Interrupt
 from deeplab_mnv2.training.state import create_state, make_train_step
 from deeplab_mnv2.training.workdir import open_workdir
@@ -46,6 +46,7 @@ def train(config: Config, workdir: str | Path) -> dict[str, Any]:
     validate(config)
     workdir = Path(workdir)
     mesh = make_mesh(config.train)
+    require_divisible(config.train, mesh)
     source = config.data.train.open()
     messages = open_workdir(workdir, config)
     total_steps = config.train.total_steps
@@ -57,7 +58,7 @@ def train(config: Config, workdir: str | Path) -> dict[str, Any]:
         config.data.val,
         config.evaluation,
         threads=config.data.threads,
-        batch_sharding=batch_sharding(mesh),
+        mesh=mesh,
     )
     with Interrupt() as interrupt, Checkpoints(workdir) as checkpoints:
         if not checkpoints.steps:

@@ -14,12 +14,14 @@ from deeplab_mnv2.config import (
     EvaluationConfig,
     ModelConfig,
     Source,
+    TrainConfig,
 )
 from deeplab_mnv2.data.folder import Folder
 from deeplab_mnv2.data.pipeline import mean_pixel, training_batches
 from deeplab_mnv2.data.transforms import pad
 from deeplab_mnv2.evaluation.metrics import scores
 from deeplab_mnv2.evaluation.result import Evaluator
+from deeplab_mnv2.sharding import make_mesh
 from experiments.benchmark_case import Case
 
 _BATCH = 8
@@ -93,7 +95,7 @@ def our_evaluation(case: Case, folder: str, images: int) -> Callable[[], float]:
     model.eval()
     split = _Part(Folder(root=folder, split="val"), images)
     config = EvaluationConfig(pad_sizes=(_SIZE,), bootstrap_samples=1)
-    evaluator = Evaluator(model, split, config, threads=2)
+    evaluator = Evaluator(model, split, config, threads=2, mesh=make_mesh(TrainConfig()))
     _, params, statistics = nnx.split(model, nnx.Param, nnx.BatchStat)
     return lambda: evaluator(params, statistics).result["miou"]
 

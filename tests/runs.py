@@ -1,8 +1,9 @@
-"""Runs of the train command in processes of their own, for tests that kill them."""
+"""Commands in processes of their own, for tests that kill them or start several."""
 
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import jax
@@ -34,24 +35,35 @@ def get_config():
 """
 
 
-def start(folder: Path, workdir: Path, *arguments: str, devices: int = 1) -> subprocess.Popen:
-    """Start a tiny training of twenty steps; `folder` holds what runs share."""
+def start(
+    folder: Path,
+    command: str,
+    *arguments: str,
+    devices: int = 1,
+    environment: Mapping[str, str] | None = None,
+) -> subprocess.Popen:
+    """Start a command on a config of twenty tiny steps; `folder` holds what runs share."""
     experiment = folder / "tiny.py"
     if not experiment.exists():
         experiment.write_text(_TINY)
-    command = [sys.executable, "-m", "deeplab_mnv2.train", f"--config={experiment}"]
     return subprocess.Popen(
-        [*command, f"--workdir={workdir}", *arguments],
+        [sys.executable, "-m", f"deeplab_mnv2.{command}", f"--config={experiment}", *arguments],
         env={
             **os.environ,
             "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
             "JAX_NUM_CPU_DEVICES": str(devices),
             "JAX_PLATFORMS": "cpu",
+            **(environment or {}),
         },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+def train(folder: Path, workdir: Path) -> subprocess.Popen:
+    """Start a training in one process on one device."""
+    return start(folder, "train", f"--workdir={workdir}")
 
 
 def finish(process: subprocess.Popen) -> str:

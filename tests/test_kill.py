@@ -20,9 +20,9 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def undisturbed(folder):
     """A run that nobody killed, and how long its process took once compiled."""
-    runs.finish(runs.start(folder, folder / "first"))
+    runs.finish(runs.train(folder, folder / "first"))
     began = time.monotonic()
-    runs.finish(runs.start(folder, folder / "undisturbed"))
+    runs.finish(runs.train(folder, folder / "undisturbed"))
     return folder / "undisturbed", time.monotonic() - began
 
 
@@ -42,12 +42,12 @@ def test_killed_runs_end_with_the_parameters_of_one_that_was_not(folder, undistu
     draw = random.Random(kills)
     for kill in range(kills):
         workdir = folder / f"killed_{kills}_{kill}"
-        process = runs.start(folder, workdir)
+        process = runs.train(folder, workdir)
         # Steps and saves come at the end of a process; its imports are of no interest.
         time.sleep(draw.uniform(0.3, 1.0) * seconds)
         process.kill()
         process.communicate()
-        runs.finish(runs.start(folder, workdir))
+        runs.finish(runs.train(folder, workdir))
         assert_same(workdir, finished)
 
 
@@ -55,7 +55,7 @@ def test_killed_runs_end_with_the_parameters_of_one_that_was_not(folder, undistu
 def test_a_signal_saves_and_ends_with_its_status(folder, undisturbed, number):
     finished, _ = undisturbed
     workdir = folder / f"stopped_{number}"
-    process = runs.start(folder, workdir)
+    process = runs.train(folder, workdir)
     while not list(workdir.glob("checkpoints/4")):
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.02)
@@ -64,7 +64,7 @@ def test_a_signal_saves_and_ends_with_its_status(folder, undisturbed, number):
     assert process.returncode == 128 + number, output
     assert "the same command goes on" in output
     assert "Traceback" not in output
-    runs.finish(runs.start(folder, workdir))
+    runs.finish(runs.train(folder, workdir))
     assert_same(workdir, finished)
 
 
@@ -89,12 +89,12 @@ def test_a_full_disk_ends_the_run_in_one_sentence_and_the_same_command_goes_on(
 ):
     finished, _ = undisturbed
     workdir = small_disk / "run"
-    process = runs.start(folder, workdir)
+    process = runs.train(folder, workdir)
     output, _ = process.communicate(timeout=600)
     assert process.returncode == 2, output
     assert "Traceback" not in output
     assert "MB left; free space there" in output
     # Space is made, and the same command goes on.
     subprocess.run(["mount", "-o", "remount,size=100m", small_disk], check=True)
-    runs.finish(runs.start(folder, workdir))
+    runs.finish(runs.train(folder, workdir))
     assert_same(workdir, finished)

@@ -12,6 +12,7 @@ from deeplab_mnv2.evaluation.result import Evaluator
 from deeplab_mnv2.models.deeplab import DeepLab
 from tests.evaluations import DATA
 from tests.networks import apply, randomize_norms
+from tests.test_state import mesh_of
 
 
 def counted(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -61,7 +62,9 @@ def test_the_device_counts_the_models_probabilities_and_objects(flip):
     randomize_norms(model)
     config = EvaluationConfig(batch_size=3, pad_sizes=(65,), bootstrap_samples=0, flip=flip)
     _, params, batch_stats = nnx.split(model, nnx.Param, nnx.BatchStat)
-    evaluation = Evaluator(model, DATA, config, threads=1)(params, batch_stats, pictures=8)
+    evaluation = Evaluator(model, DATA, config, threads=1, mesh=mesh_of())(
+        params, batch_stats, pictures=8
+    )
     counts = evaluation.counts
     assert counts.confidences.sum() == counts.confusions.sum()
     assert counts.confidences[:, 1].sum() == np.trace(counts.confusions.sum(axis=0))

@@ -11,7 +11,6 @@ from deeplab_mnv2.data.shapes import Shapes
 from deeplab_mnv2.evaluation.protocol import differing_fields
 from deeplab_mnv2.evaluation.result import Evaluator
 from deeplab_mnv2.models.deeplab import DeepLab
-from deeplab_mnv2.training.sharding import batch_sharding
 from tests.networks import apply, randomize_norms
 from tests.test_state import mesh_of
 
@@ -26,10 +25,10 @@ def model(one_block_a_stage):
     return model
 
 
-def evaluate(model, pictures=0, sharding=None, dataset=DATA, **settings):
+def evaluate(model, pictures=0, mesh=None, dataset=DATA, **settings):
     settings = {"batch_size": 2, "pad_sizes": (49,), "bootstrap_samples": 20, **settings}
     evaluator = Evaluator(
-        model, dataset, EvaluationConfig(**settings), threads=1, batch_sharding=sharding
+        model, dataset, EvaluationConfig(**settings), threads=1, mesh=mesh or mesh_of()
     )
     _, params, batch_stats = nnx.split(model, nnx.Param, nnx.BatchStat)
     return evaluator(params, batch_stats, pictures=pictures)
@@ -79,9 +78,11 @@ def test_bands_grow_to_the_whole(evaluation):
     assert (bands[-1] <= evaluation.counts.confusions.sum(axis=0)).all()
 
 
-@pytest.mark.parametrize("axes", [{"data": 8}, {"data": 2, "fsdp": 2}])
+@pytest.mark.parametrize(
+    "axes", [{"data": 2}, {"data": 4}, {"data": 8}, {"data": 2, "fsdp": 2}, {"space": 2}]
+)
 def test_same_counts_on_any_number_of_devices(model, evaluation, axes):
-    sharded = evaluate(model, sharding=batch_sharding(mesh_of(**axes)))
+    sharded = evaluate(model, mesh=mesh_of(**axes))
     np.testing.assert_array_equal(sharded.counts.confusions, evaluation.counts.confusions)
     assert sharded.counts.names == evaluation.counts.names
 

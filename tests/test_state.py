@@ -12,8 +12,8 @@ from jax.sharding import AxisType
 from deeplab_mnv2.config import LossConfig, OptimizerConfig, Sgd
 from deeplab_mnv2.data.pipeline import training_batches
 from deeplab_mnv2.models.deeplab import DeepLab
+from deeplab_mnv2.sharding import batch_sharding, state_sharding, to_devices
 from deeplab_mnv2.training.optimizer import make_optimizer
-from deeplab_mnv2.training.sharding import batch_sharding, state_sharding, to_devices
 from deeplab_mnv2.training.state import create_state, make_train_step
 
 pytestmark = pytest.mark.usefixtures("one_block_a_stage")

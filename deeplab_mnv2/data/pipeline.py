@@ -57,10 +57,10 @@ def training_batches(
         .repeat()
         .random_map(_Augment(config, mean_pixel(model)))
     )
-    dataset = dataset[process_index::process_count].batch(
-        batch_size // process_count, drop_remainder=True
-    )
-    dataset = dataset[first_step:]
+    # Each process takes its own run of the global batch: in the order of the devices it is the
+    # batch of a single process, dropout and all.
+    dataset = dataset.batch(batch_size // process_count, drop_remainder=True)
+    dataset = dataset[process_index::process_count][first_step:]
     # Whole batches are what threads and workers compute, so their number cannot change them.
     iterator = dataset.to_iter_dataset(
         grain.ReadOptions(num_threads=config.threads, prefetch_buffer_size=config.threads + 1)

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 from flax import nnx
-from jax.sharding import NamedSharding
+from jax.sharding import Mesh
 
 from deeplab_mnv2.config import DataSet, EvaluationConfig
 from deeplab_mnv2.data.pipeline import evaluation_batches
@@ -22,6 +22,7 @@ from deeplab_mnv2.evaluation.protocol import protocol
 from deeplab_mnv2.evaluation.reliability import calibration
 from deeplab_mnv2.evaluation.scoring import Counts, count, make_scorer, weights_digest
 from deeplab_mnv2.models.deeplab import DeepLab
+from deeplab_mnv2.sharding import batch_sharding, replicated
 from deeplab_mnv2.writing import whole
 
 
@@ -53,16 +54,16 @@ class Evaluator:
         config: EvaluationConfig,
         *,
         threads: int,
-        batch_sharding: NamedSharding | None = None,
+        mesh: Mesh,
     ):
         self._dataset = dataset
         self._source = dataset.open()
         self._config = config
         self._threads = threads
-        self._sharding = batch_sharding
+        self._mesh = mesh
         self._model_config = model.config
         graphdef, _, _ = nnx.split(model, nnx.Param, nnx.BatchStat)
-        self._scorer = make_scorer(graphdef, config, model.config.num_classes, batch_sharding)
+        self._scorer = make_scorer(graphdef, config, model.config.num_classes, mesh)
 
     def __len__(self) -> int:
         return len(self._source)
@@ -81,21 +82,21 @@ class Evaluator:
             if progress is not None:
                 progress(len(batch["index"]))
 
+        # Whole on every device, wherever they came from: the digest reads them on each host.
+        params, batch_stats = jax.device_put((params, batch_stats), replicated(self._mesh))
         counts = self._count(params, batch_stats, self._source, seen)
         result = self._result(counts, params, batch_stats)
         chosen = choose(counts.confusions, pictures)
         return Evaluation(result, counts, self._pictures(params, batch_stats, counts, chosen))
 
     def _count(self, params: Any, batch_stats: Any, source: Any, seen: Any) -> Counts:
-        devices = 1 if self._sharding is None else self._sharding.mesh.size
-        batch_size = -(-self._config.batch_size // devices) * devices
-        sharding = self._sharding
+        parts = self._mesh.size // self._mesh.shape["space"]
+        batch_size = -(-self._config.batch_size // parts) * parts
+        sharding = batch_sharding(self._mesh)
 
         def place(array: np.ndarray) -> jax.Array:
             # Every host reads every image and hands over its devices' share of the batch, so
             # that each image counts once however many hosts there are.
-            if sharding is None:
-                return jax.numpy.asarray(array)
             return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
         batches = evaluation_batches(

@@ -12,13 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import Array
-from jax.sharding import NamedSharding
+from jax.sharding import Mesh
 
 from deeplab_mnv2.config import IGNORE_LABEL, EvaluationConfig
 from deeplab_mnv2.evaluation.objects import SIZES, object_sizes
 from deeplab_mnv2.evaluation.reliability import LEVELS
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.models.layers import resize
+from deeplab_mnv2.sharding import batch_sharding, replicated, split_rows
 
 Predict = Callable[[nnx.State, nnx.State, dict[str, Array]], tuple[Array, dict[str, Array]]]
 
@@ -46,7 +47,7 @@ def make_scorer(
     graphdef: nnx.GraphDef,
     config: EvaluationConfig,
     num_classes: int,
-    batch_sharding: NamedSharding | None = None,
+    mesh: Mesh,
 ) -> Predict:
     """Return the jitted (params, batch_stats, batch) -> (prediction, histograms).
 
@@ -56,14 +57,10 @@ def make_scorer(
     `confidences` (B, LEVELS + 1, 2) as in `Counts`. Nothing with a class axis at full size
     leaves the device.
     """
-    function = partial(_score, graphdef, config, num_classes)
-    if batch_sharding is None:
-        return jax.jit(function)
-    replicated = NamedSharding(batch_sharding.mesh, jax.P())
     return jax.jit(
-        function,
-        in_shardings=(None, None, batch_sharding),
-        out_shardings=replicated,
+        partial(_score, graphdef, config, num_classes, mesh),
+        in_shardings=(None, None, batch_sharding(mesh)),
+        out_shardings=replicated(mesh),
     )
 
 
@@ -74,7 +71,7 @@ def count(
     batches: Iterable[dict[str, Any]],
     *,
     num_classes: int,
-    place: Callable[[np.ndarray], Array] = jnp.asarray,
+    place: Callable[[np.ndarray], Array],
     seen: Callable[[dict[str, Any], Array], None] | None = None,
 ) -> Counts:
     """Run the scorer over batches and collect integer counts per image.
@@ -151,13 +148,14 @@ def _score(
     graphdef: nnx.GraphDef,
     config: EvaluationConfig,
     num_classes: int,
+    mesh: Mesh,
     params: nnx.State,
     batch_stats: nnx.State,
     batch: dict[str, Array],
 ) -> tuple[Array, dict[str, Array]]:
     model = nnx.merge(graphdef, params, batch_stats)
     model.eval()
-    image, label = batch["image"], batch["label"].astype(jnp.int32)
+    image, label = split_rows(batch["image"], mesh), batch["label"].astype(jnp.int32)
     band, size = batch["band"].astype(jnp.int32), batch["object_size"].astype(jnp.int32)
     probabilities = class_probabilities(model, image, config.scales, flip=config.flip)
     prediction = jnp.argmax(probabilities, axis=-1).astype(jnp.int32)  # (B, S, S)

@@ -14,13 +14,13 @@ from jax.sharding import Mesh
 
 from deeplab_mnv2.config import Config
 from deeplab_mnv2.models.deeplab import DeepLab
-from deeplab_mnv2.training.losses import labelled_weight, segmentation_loss
-from deeplab_mnv2.training.sharding import (
+from deeplab_mnv2.sharding import (
     batch_sharding,
     replicated,
     split_rows,
     state_sharding,
 )
+from deeplab_mnv2.training.losses import labelled_weight, segmentation_loss
 
 TrainStep = Callable[["TrainState", dict[str, Array]], tuple["TrainState", dict[str, Array]]]
 

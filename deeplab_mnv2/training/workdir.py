@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jax
 from flax import nnx
 
 from deeplab_mnv2.config import Config, model_from_dict, to_dict
@@ -55,8 +56,9 @@ def open_workdir(workdir: Path, config: Config) -> list[str]:
             messages.append(f"{name} was {before.get(name)!r} and is {now.get(name)!r} now")
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        with whole(path) as temporary:
-            temporary.write_text(text)
+        if jax.process_index() == 0:
+            with whole(path) as temporary:
+                temporary.write_text(text)
     except OSError as error:
         raise UserError(
             f"The workdir {workdir} cannot be written ({error.strerror}); choose another "

@@ -21,7 +21,7 @@ def make_mesh(config: TrainConfig) -> Mesh:
     Auto axes: the compiler places the halo exchange of `space` and the gathers of `fsdp`.
 
     Raises:
-        UserError: the devices do not divide, or the batch does not divide over them.
+        UserError: the devices do not divide.
     """
     devices = jax.device_count()
     split = config.fsdp * config.space
@@ -30,18 +30,26 @@ def make_mesh(config: TrainConfig) -> Mesh:
             f"train.fsdp={config.fsdp} times train.space={config.space} does not divide the "
             f"{devices} devices; choose factors of {devices}."
         )
-    rows = devices // config.space
-    if config.batch_size % (rows * config.accumulate):
-        raise UserError(
-            f"train.batch_size={config.batch_size} does not divide over {rows} devices and "
-            f"train.accumulate={config.accumulate}; make it a multiple of "
-            f"{rows * config.accumulate}."
-        )
     return jax.make_mesh(
         (devices // split, config.fsdp, config.space),
         ("data", "fsdp", "space"),
         axis_types=(AxisType.Auto,) * 3,
     )
+
+
+def require_divisible(config: TrainConfig, mesh: Mesh) -> None:
+    """Check that training batches divide over the devices.
+
+    Raises:
+        UserError: they do not.
+    """
+    parts = mesh.size // mesh.shape["space"]
+    if config.batch_size % (parts * config.accumulate):
+        raise UserError(
+            f"train.batch_size={config.batch_size} does not divide over {parts} devices and "
+            f"train.accumulate={config.accumulate}; make it a multiple of "
+            f"{parts * config.accumulate}."
+        )
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
