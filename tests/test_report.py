@@ -132,6 +132,19 @@ def test_self_contained_and_accessible(path):
     assert "a &lt;run&gt;" in text
 
 
+def test_tells_each_warning_of_the_run_once(evaluation, tmp_path):
+    said = [
+        {"step": step, "warning": text}
+        for step, text in ((3, "a.png <damaged>"), (4, "b.png damaged"), (9, "a.png <damaged>"))
+    ]
+    write_report(evaluation, tmp_path / "report.html", title="run", history=HISTORY + said)
+    text = (tmp_path / "report.html").read_text()
+    Page(text)
+    assert "2 warnings while training" in text
+    assert text.count("a.png &lt;damaged&gt;") == 1
+    assert "step 3: a.png" in text
+
+
 def test_shows_what_was_measured(path, evaluation):
     text, result = html.unescape(path.read_text()), evaluation.result
     page = Page(path.read_text())

@@ -15,7 +15,8 @@ from deeplab_mnv2.evaluation.visualize import class_layer_uri, error_layer_uri
 def write_report(
     evaluation: Evaluation, path: Path, *, title: str, history: list[dict[str, Any]] | None = None
 ) -> None:
-    """Write the page; `history` are the records of `metrics.jsonl`, drawn as curves."""
+    """Write the page; `history` are the records of `metrics.jsonl`: curves and warnings."""
+    history = history or []
     result = evaluation.result
     names = list(result["iou"])
     confusion = np.array(result["confusion"], np.int64)
@@ -36,7 +37,9 @@ def write_report(
         names=names,
         images_with=(evaluation.counts.confusions.sum(axis=-1) > 0).sum(axis=0).tolist(),
         rows=[_shares(row) for row in confusion],
-        curves=[chart for chart in training_charts({"": history or []}) if chart],
+        curves=[chart for chart in training_charts({"": history}) if chart],
+        # A run that was started again may have said the same thing twice.
+        warnings={r["warning"]: r["step"] for r in reversed(history) if "warning" in r},
         measured=[chart for chart in measured if chart],
         cards=[_card(picture, names, height) for picture in evaluation.pictures],
         data={"names": names, "confusion": confusion.tolist()},
