@@ -11,11 +11,11 @@ whole objects because images are scaled down; images of rare classes are repeate
 """
 
 from deeplab_mnv2.config import AdamW, Config, OptimizerConfig
-from experiments.voc_os16 import get_config as voc_os16
+from experiments import voc_os16
 
 
 def get_config(folder: str = "") -> Config:
-    config = voc_os16(folder)
+    config = voc_os16.get_config(folder)
     config.data.crop_size = 321
     config.data.scale_range, config.data.scale_step = (0.45, 1.1), 0.0
     config.data.repeat_threshold = 0.1
@@ -23,8 +23,8 @@ def get_config(folder: str = "") -> Config:
     config.optimizer = OptimizerConfig(
         rule=AdamW(), learning_rate=2e-3, warmup_steps=50, weight_decay=1e-2
     )
-    config.train.total_steps, config.train.batch_size = 1200, 16
+    config.train.total_steps, config.train.batch_size = 800, 16
     config.train.freeze = ("backbone",)
     config.train.ema_decay = 0.99
-    config.train.eval_every = config.train.checkpoint_every = 300
+    config.train.eval_every = config.train.checkpoint_every = 200
     return config
