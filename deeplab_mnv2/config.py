@@ -182,6 +182,7 @@ class LossConfig:
 # What networks are made of: a parameter belongs to the part that its name begins with. `head` is
 # the image classifier's last convolution.
 PARTS = ("backbone", "aspp", "decoder", "head", "classifier")
+FREEZABLE = (*PARTS, "backbone.stem", *(f"backbone.stages.{index}" for index in range(7)))
 
 
 @dataclasses.dataclass
@@ -208,7 +209,8 @@ class TrainConfig:
     ema_decay: float = 0.0
     # Use the stored norm statistics in training instead of the batch's.
     freeze_norm: bool = False
-    # PARTS of the network that stay as they are, norm statistics included.
+    # What stays as it is, norm statistics included: PARTS, "backbone.stem", "backbone.stages.0".
+    # A step costs less the more of the network's beginning is frozen: nothing flows back into it.
     freeze: tuple[str, ...] = ()
     # Devices along which parameters, and image rows, are split; the rest is data parallel.
     fsdp: int = 1

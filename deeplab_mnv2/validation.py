@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from deeplab_mnv2.config import IGNORE_LABEL, PARTS, Config, ModelConfig
+from deeplab_mnv2.config import FREEZABLE, IGNORE_LABEL, Config, ModelConfig
 from deeplab_mnv2.errors import UserError
 
 
@@ -54,8 +54,8 @@ def validate(config: Config) -> None:
     )
     threshold = data.repeat_threshold
     _require(threshold >= 0, "data.repeat_threshold", threshold, "0 or more")
-    for part in train.freeze:
-        _require(part in PARTS, "train.freeze", part, f"some of {', '.join(PARTS)}")
+    for name in train.freeze:
+        _require(name in FREEZABLE, "train.freeze", name, f"some of {', '.join(FREEZABLE)}")
     _require(0 < config.loss.top_k <= 1, "loss.top_k", config.loss.top_k, "in (0, 1]")
     weights = config.loss.class_weights
     _require(

@@ -146,9 +146,12 @@ def test_frozen_norm_keeps_its_statistics(module_config, single):
     assert any(not np.array_equal(m, f) for m, f in zip(moved, jax.tree.leaves(fresh), strict=True))
 
 
-def test_a_frozen_part_stays_as_it_is(module_config):
+@pytest.mark.parametrize(
+    "names", [("backbone",), ("backbone.stem", "backbone.stages.0", "backbone.stages.1")]
+)
+def test_what_is_frozen_stays_as_it_is(module_config, names):
     frozen = dataclasses.replace(
-        module_config, train=dataclasses.replace(module_config.train, freeze=("backbone",))
+        module_config, train=dataclasses.replace(module_config.train, freeze=names)
     )
     _, state = run(frozen, mesh_of())
     _, params, batch_stats = nnx.split(
@@ -156,8 +159,13 @@ def test_a_frozen_part_stays_as_it_is(module_config):
     )
     for after, before in ((state.params, params), (state.batch_stats, batch_stats)):
         same = jax.tree.map(lambda a, b: np.array_equal(a, b), after, before)
-        assert all(jax.tree.leaves(same["backbone"]))
-        assert not all(jax.tree.leaves(same["aspp"]))
+        backbone = same["backbone"]
+        learning = [same["aspp"]]
+        if names != ("backbone",):
+            learning += [backbone["stages"][index] for index in range(2, 7)]
+            backbone = [backbone["stem"], backbone["stages"][0], backbone["stages"][1]]
+        assert all(jax.tree.leaves(backbone))
+        assert not any(all(jax.tree.leaves(part)) for part in learning)
 
 
 def test_a_step_that_is_not_finite_changes_nothing_but_the_count(module_config):

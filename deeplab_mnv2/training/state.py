@@ -1,9 +1,10 @@
 """What a run carries from step to step, and the step."""
 
 import dataclasses
+import functools
+import operator
 from collections.abc import Callable
-from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -75,7 +76,7 @@ def make_train_step(
     for the statistics, where `train.accumulate` splits it).
     """
     sharding = state_sharding(abstract_state, mesh)
-    step = partial(_train_step, graphdef, optimizer, config, mesh)
+    step = functools.partial(_train_step, graphdef, optimizer, config, mesh)
     return jax.jit(
         step,
         in_shardings=(sharding, batch_sharding(mesh)),
@@ -101,9 +102,9 @@ def _train_step(
         model = nnx.merge(graphdef, params, batch_stats, copy=True)
         if config.train.freeze_norm:
             model.set_attributes(use_running_average=True, raise_if_not_found=False)
-        for part in config.train.freeze:
+        for name in config.train.freeze:
             # In evaluation mode and without gradient: the compiler drops its backward pass.
-            frozen = getattr(model, part)
+            frozen = _module(model, name)
             frozen.eval()
             nnx.update(frozen, jax.lax.stop_gradient(nnx.state(frozen)))
         # The key stream must be made inside the differentiated function (Flax trace levels).
@@ -143,8 +144,10 @@ def _train_step(
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = cast(nnx.State, optax.apply_updates(state.params, updates))
     # Without a gradient, weight decay would still move them.
-    for part in config.train.freeze:
-        params[part] = state.params[part]
+    for name in config.train.freeze:
+        *above, last = _keys(name)
+        kept = functools.reduce(operator.getitem, above, state.params)
+        functools.reduce(operator.getitem, above, params)[last] = kept[last]
     ema = state.ema
     if ema is not None:
         # Short memory at first, so that the random start does not linger.
@@ -157,6 +160,17 @@ def _train_step(
     after = jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, state)
     after.step = state.step + 1
     return after, {"loss": loss, "grad_norm": grad_norm, "finite": finite}
+
+
+def _module(model: nnx.Module, name: str) -> nnx.Module:
+    found: Any = model
+    for key in _keys(name):
+        found = found[key] if isinstance(key, int) else getattr(found, key)
+    return found
+
+
+def _keys(name: str) -> list[str | int]:
+    return [int(key) if key.isdigit() else key for key in name.split(".")]
 
 
 def _split(x: Array, parts: int) -> Array:
