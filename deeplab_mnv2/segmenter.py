@@ -64,7 +64,9 @@ class Segmenter:
             )
         self.long_side = long_side
         self._config = config
-        self._graphdef, self._state = nnx.split(model)
+        # Weights are constants of the program: the compiler folds norm into them and lays them out
+        # for its products once, which makes a CPU a tenth faster.
+        self._head_logits = jax.jit(partial(_head_logits, *nnx.split(model)))
         # One photograph keeps all cores of a CPU busy; an accelerator wants more of them.
         self._batch_size = 1 if jax.default_backend() == "cpu" else 8
 
@@ -158,7 +160,7 @@ class Segmenter:
                 images = np.zeros((self._batch_size, side, side, 3), np.uint8)
                 for row, (canvas, corner) in enumerate(group):
                     images[row] = canvas.window(corner)
-                batches.append((group, _head_logits(self._graphdef, self._state, images)))
+                batches.append((group, self._head_logits(images)))
         return batches
 
     def _collect(
@@ -177,7 +179,6 @@ def _groups(items: Iterable[T], size: int) -> Iterator[list[T]]:
     return iter(lambda: list(islice(items, size)), [])
 
 
-@partial(jax.jit, static_argnums=0)
 def _head_logits(graphdef: nnx.GraphDef, state: nnx.State, images: Array) -> Array:
     model = nnx.merge(graphdef, state)
     model.eval()

@@ -1,6 +1,5 @@
 """Depthwise convolution: the grouped convolution's values and gradients, in every setting."""
 
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -10,61 +9,20 @@ from jax import Array, lax
 from jax.test_util import check_grads
 
 from deeplab_mnv2.models.depthwise import depthwise_conv
+from tests.convolutions import assert_close, example, reference_conv, value_and_gradients
 
 # Rows that do and do not divide into the chunks of the kernel's gradient.
 SIZES = ((19, 9), (16, 6))
-
-
-def example(shape: tuple[int, ...], dtype=jnp.float32) -> Array:
-    """Return normal numbers that bfloat16 holds exactly."""
-    numbers = np.random.default_rng(sum(shape)).normal(size=shape)
-    return jnp.asarray(numbers, jnp.bfloat16).astype(dtype)
-
-
-def grouped_conv(x: Array, kernel: Array, *, stride: int, dilation: int, padding: str) -> Array:
-    pads = [(dilation * (taps - 1) // 2,) * 2 for taps in kernel.shape[:2]]
-    return lax.conv_general_dilated(
-        x,
-        kernel,
-        window_strides=(stride, stride),
-        padding="SAME" if padding == "same" else pads,
-        rhs_dilation=(dilation, dilation),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=x.shape[3],
-    )
-
-
-def value_and_gradients(
-    convolve: Callable[..., Array], x: Array, kernel: Array, **settings
-) -> list[Array]:
-    """Return the output and the gradients of a weighted sum of it for input and kernel."""
-
-    @jax.jit
-    def run(x: Array, kernel: Array) -> list[Array]:
-        y, pull_back = jax.vjp(lambda x, k: convolve(x, k, **settings), x, kernel)
-        return [y, *pull_back(example(y.shape, y.dtype))]
-
-    return run(x, kernel)
-
-
-def assert_close(actual: list[Array], expected: list[Array]) -> None:
-    for ours, theirs in zip(actual, expected, strict=True):
-        # Sums are taken in float32 and rounded once: bfloat16 keeps eight bits.
-        tolerance = 2**-8 if ours.dtype == jnp.bfloat16 else 1e-5
-        theirs = np.asarray(theirs, np.float32)
-        np.testing.assert_allclose(
-            np.asarray(ours, np.float32), theirs, rtol=tolerance, atol=1e-6 * np.abs(theirs).max()
-        )
 
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("padding", ["same", "symmetric"])
 @pytest.mark.parametrize("dilation", [1, 2, 4])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_equals_grouped_convolution(stride, dilation, padding, size):
+def test_equals_reference_convolution(stride, dilation, padding, size):
     settings = {"stride": stride, "dilation": dilation, "padding": padding}
     x, kernel = example((2, *size, 5)), example((3, 3, 1, 5))
-    expected = value_and_gradients(grouped_conv, x, kernel, **settings)
+    expected = value_and_gradients(reference_conv, x, kernel, **settings)
     for dtype in (jnp.float32, jnp.bfloat16):
         actual = value_and_gradients(
             depthwise_conv, x.astype(dtype), kernel.astype(dtype), **settings
@@ -75,7 +33,7 @@ def test_equals_grouped_convolution(stride, dilation, padding, size):
 
 @pytest.mark.parametrize("padding", ["same", "symmetric"])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_other_devices_branch_equals_grouped_convolution(stride, padding, monkeypatch):
+def test_other_devices_branch_equals_reference_convolution(stride, padding, monkeypatch):
     monkeypatch.setattr(
         lax, "platform_dependent", lambda *operands, cpu, default: default(*operands)
     )
@@ -83,7 +41,7 @@ def test_other_devices_branch_equals_grouped_convolution(stride, padding, monkey
     x, kernel = example((2, 10, 7, 5)), example((3, 3, 1, 5))
     # Inside depthwise_conv's own jit, whose cache would not notice the change of platform.
     actual = value_and_gradients(depthwise_conv.__wrapped__, x, kernel, **settings)
-    assert_close(actual, value_and_gradients(grouped_conv, x, kernel, **settings))
+    assert_close(actual, value_and_gradients(reference_conv, x, kernel, **settings))
 
 
 @pytest.mark.parametrize("taps", [(1, 1), (5, 3), (2, 4)])
@@ -91,7 +49,7 @@ def test_kernels_of_other_sizes(taps):
     settings = {"stride": 2, "dilation": 1, "padding": "same"}
     x, kernel = example((2, 9, 8, 3)), example((*taps, 1, 3))
     actual = value_and_gradients(depthwise_conv, x, kernel, **settings)
-    assert_close(actual, value_and_gradients(grouped_conv, x, kernel, **settings))
+    assert_close(actual, value_and_gradients(reference_conv, x, kernel, **settings))
 
 
 @pytest.mark.parametrize(

@@ -74,11 +74,11 @@ def test_any_size(segmenter, size):
 
 def test_sizes_share_compiled_programs(segmenter):
     segmenter(_photo(70, 100))
-    programs = segmenter_module._head_logits._cache_size(), canvas._labels._cache_size()
+    programs = segmenter._head_logits._cache_size(), canvas._labels._cache_size()
     for size in ((71, 100), (3, 7), (129, 128)):
         segmenter(_photo(*size))
     assert programs == (
-        segmenter_module._head_logits._cache_size(),
+        segmenter._head_logits._cache_size(),
         canvas._labels._cache_size(),
     )
 

@@ -175,11 +175,8 @@ def _score(
 
 def _largest_softmax(logits: Array) -> Array:
     """Return the softmax of the largest of (B, H, W, C) over the classes, (B, H, W)."""
-    # Rows last is how the product in `resize` lies in memory; classes last, XLA's CPU backend
-    # would first copy the largest array of the whole network, which takes ten times longer.
-    logits = jnp.transpose(logits, (0, 2, 3, 1))  # (B, W, C, H)
-    largest = jnp.max(logits, axis=2, keepdims=True)
-    return jnp.swapaxes(1 / jnp.sum(jnp.exp(logits - largest), axis=2), 1, 2)
+    largest = jnp.max(logits, axis=-1, keepdims=True)
+    return 1 / jnp.sum(jnp.exp(logits - largest), axis=-1)
 
 
 def _histogram(label: Array, indices: tuple[Array, ...], shape: tuple[int, ...]) -> Array:

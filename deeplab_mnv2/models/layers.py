@@ -10,6 +10,7 @@ from jax import Array, lax
 
 from deeplab_mnv2.config import ModelConfig
 from deeplab_mnv2.models.depthwise import depthwise_conv
+from deeplab_mnv2.models.full_conv import full_conv
 from deeplab_mnv2.models.norm import BatchNorm
 
 # Fan-in, not fan-out: for a depthwise kernel (k, k, 1, C) fan-out counts C channels and the
@@ -66,14 +67,8 @@ class Conv(nnx.Module):
                 # convolution, forward and backward.
                 y = pointwise(x, kernel[0, 0])
             else:
-                pad = self.dilation * (self.kernel_size - 1) // 2
-                y = lax.conv_general_dilated(
-                    x,
-                    kernel,
-                    window_strides=(self.stride, self.stride),
-                    padding="SAME" if self.padding == "same" else [(pad, pad), (pad, pad)],
-                    rhs_dilation=(self.dilation, self.dilation),
-                    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+                y = full_conv(
+                    x, kernel, stride=self.stride, dilation=self.dilation, padding=self.padding
                 )
             return y if self.bias is None else y + self.bias[...].astype(self.dtype)
 
@@ -167,9 +162,14 @@ def resize(x: Array, size: Sequence[int], *, align_corners: bool) -> Array:
     """
     rows = interpolation(x.shape[1], size[0], align_corners, x.dtype)  # (H', H)
     columns = interpolation(x.shape[2], size[1], align_corners, x.dtype)  # (W', W)
-    # Columns first, on the small tensor; then rows are one product with W' * C columns.
+    # Columns first, on the small tensor; then rows are one product with W' * C columns for each
+    # image. Without the batch axis XLA's CPU backend lets rows lie last in memory, and whatever
+    # reads the classes of a pixel begins with a copy that takes longer than the product.
     x = jnp.einsum("pw,bhwc->bhpc", columns, x)
-    return jnp.einsum("oh,bhpc->bopc", rows, x)
+    batch, height, width, channels = x.shape
+    rows = jnp.broadcast_to(rows, (batch, *rows.shape))
+    x = rows @ x.reshape(batch, height, width * channels)
+    return x.reshape(batch, size[0], width, channels)
 
 
 def interpolation(length: int, new_length: int, align_corners: bool, dtype: Any) -> Array:

@@ -1,0 +1,69 @@
+"""Where the windows of a convolution lie on its input, and what each of their taps sees."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+Edges = tuple[tuple[int, int], tuple[int, int]]  # rows above and below, columns left and right
+
+
+class Window(NamedTuple):
+    """Stride, dilation and padding, "same" or "symmetric", of square windows."""
+
+    stride: int
+    dilation: int
+    padding: str
+
+    def edges(self, x: Array, kernel: Array) -> Edges:
+        """Return the zeros around `x`, whose size may be symbolic."""
+        spans = [self.dilation * (taps - 1) for taps in kernel.shape[:2]]
+        if self.padding == "symmetric":
+            top, left = (span // 2 for span in spans)
+            return (top, top), (left, left)
+        rows, columns = lax.padtype_to_pads(
+            x.shape[1:3], [span + 1 for span in spans], (self.stride, self.stride), "SAME"
+        )
+        return rows, columns
+
+    def views(self, x: Array, kernel: Array, edges: Edges) -> list[Array]:
+        """Return what each tap of the kernel sees of `x` padded by `edges`: (B, H', W', C) each."""
+        # The barrier makes all taps read the padded copy, the centre one too: whatever computes
+        # `x` is then fused into the padding and runs once.
+        padded = lax.optimization_barrier(pad(x, edges))
+        batch, height, width, channels = padded.shape
+        rows, columns = (self.dilation * (taps - 1) for taps in kernel.shape[:2])
+        height, width = height - rows, width - columns  # where a window's first pixel may lie
+        views = []
+        for i, j in np.ndindex(kernel.shape[:2]):
+            top, left = i * self.dilation, j * self.dilation
+            end = (batch, top + height, left + width, channels)
+            strides = (1, self.stride, self.stride, 1)
+            views.append(lax.slice(padded, (0, top, left, 0), end, strides))
+        return views
+
+    def convolve(self, x: Array, kernel: Array, groups: int = 1) -> Array:
+        """Return the compiler's own convolution of `x` (B, H, W, I) with (kh, kw, I/groups, O)."""
+        return lax.conv_general_dilated(
+            x,
+            kernel.astype(x.dtype),
+            window_strides=(self.stride, self.stride),
+            # SAME by name: pads as numbers may not be symbolic.
+            padding="SAME" if self.padding == "same" else self.edges(x, kernel),
+            rhs_dilation=(self.dilation, self.dilation),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=groups,
+        )  # GPU and TPU sum bfloat16 in float32 unasked
+
+
+def pad(x: Array, edges: Edges, gap: int = 0) -> Array:
+    """Lay zeros around `x`, or crop where `edges` are negative; `gap` zeros between pixels."""
+    (top, bottom), (left, right) = edges
+    config = ((0, 0, 0), (top, bottom, gap), (left, right, gap), (0, 0, 0))
+    return lax.pad(x, jnp.zeros((), x.dtype), config)
+
+
+def wide(x: Array) -> Array:
+    """Return `x` in the type that sums are taken in."""
+    return x.astype(np.promote_types(x.dtype, np.float32))
