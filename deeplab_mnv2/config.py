@@ -212,6 +212,8 @@ class TrainConfig:
     # What stays as it is, norm statistics included: PARTS, "backbone.stem", "backbone.stages.0".
     # A step costs less the more of the network's beginning is frozen: nothing flows back into it.
     freeze: tuple[str, ...] = ()
+    # Also log to this project at Weights & Biases (pip install "deeplab_mnv2[wandb]"); "" does not.
+    wandb_project: str = ""
     # Devices along which parameters, and image rows, are split; the rest is data parallel.
     fsdp: int = 1
     space: int = 1

@@ -13,6 +13,7 @@ from deeplab_mnv2.config import Config, Source
 from deeplab_mnv2.data.pipeline import training_batches
 from deeplab_mnv2.errors import Stopped
 from deeplab_mnv2.evaluation.result import Evaluation, Evaluator
+from deeplab_mnv2.evaluation.visualize import strip
 from deeplab_mnv2.sharding import batch_sharding, to_devices
 from deeplab_mnv2.training.checkpoint import Checkpoints
 from deeplab_mnv2.training.guards import FiniteGuard, Watch
@@ -20,6 +21,9 @@ from deeplab_mnv2.training.log import Log
 from deeplab_mnv2.training.optimizer import learning_rate
 from deeplab_mnv2.training.signals import Interrupt, agree
 from deeplab_mnv2.training.state import TrainState, TrainStep
+
+# Pictures of an evaluation on the way, for TensorBoard; the last one has those of the report.
+_STRIPS = 3
 
 
 @dataclasses.dataclass
@@ -121,10 +125,11 @@ class Loop:
             if self.interrupt.signal and jax.process_count() == 1:
                 raise Stopped("", self.interrupt.signal)
 
+        pictures = self.config.evaluation.pictures
         try:
             evaluation = self.evaluator(
                 *state.scored(),
-                pictures=self.config.evaluation.pictures if last else 0,
+                pictures=pictures if last else min(pictures, _STRIPS),
                 progress=check,
             )
         except Stopped:
@@ -132,6 +137,10 @@ class Loop:
         result = evaluation.result
         self.log.record(step, {"val_miou": result["miou"]})
         self.log.say(f"step {step}: val mIoU {100 * (result['miou'] or 0):.2f} %")
+        # One of the worst, of the best and of the random ones.
+        for group, picture in {g: p for p in evaluation.pictures for g in p.groups}.items():
+            shown = strip(picture.image, picture.label, picture.prediction)
+            self.log.show(step, f"val/{group}", shown)
         names = self.config.data.val.class_names
         self._warn(step, self.watch.scores(np.asarray(result["confusion"]), names))
         return evaluation

@@ -14,7 +14,7 @@ from absl import flags
 from flax import nnx
 
 from deeplab_mnv2 import cli, weights
-from deeplab_mnv2.config import Config, Source
+from deeplab_mnv2.config import Config, Source, to_dict
 from deeplab_mnv2.data.pipeline import training_batches
 from deeplab_mnv2.data.survey import quick_check
 from deeplab_mnv2.errors import UserError
@@ -79,6 +79,8 @@ def train(config: Config, workdir: str | Path) -> dict[str, Any]:
             first_step=int(state.step),
             total_steps=total_steps,
             active=jax.process_index() == 0,
+            wandb_project=config.train.wandb_project,
+            settings=to_dict(config),
         ) as log:
             for message in messages:
                 log.say(message)

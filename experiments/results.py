@@ -1,23 +1,28 @@
 """The README's table of results, made from the `eval.json` of runs that were really made.
 
     python -m experiments.results --add voc_small --workdir runs/voc_small --device "2 CPU cores"
+    python -m experiments.results --add voc_small_seed1 --workdir runs/voc_small_seed1 \
+        --experiment voc_small --device "2 CPU cores"
     python -m experiments.results --add voc_small_ms --workdir runs/voc_small \
         --scores scores/voc_small_ms --device "2 CPU cores"
     python -m experiments.results --add google --weights FILE --scores scores/google
     python -m experiments.results
 
-The first three keep a row under experiments/results: of a run, of a run scored another way
-(`python -m deeplab_mnv2.evaluate --output`), of weights from elsewhere. The last writes the table
-into README.md. Experiments without a row stand there as not run.
+The first four keep a row under experiments/results: of a run, of another seed, of a run scored
+another way (`python -m deeplab_mnv2.evaluate --output`), of weights from elsewhere. The last writes
+the table into README.md. Experiments without a row stand there as not run; those with several
+seeds get a line with mean and standard deviation.
 """
 
 import importlib
+import itertools
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from absl import flags
 from flax import nnx
 
@@ -53,7 +58,7 @@ def add(name: str, scores: Path, row: dict[str, Any]) -> None:
     (folder / "row.json").write_text(json.dumps(row, indent=1) + "\n")
 
 
-def facts_of_run(workdir: Path, device: str) -> dict[str, Any]:
+def facts_of_run(workdir: Path, experiment: str, device: str) -> dict[str, Any]:
     """Return what a row tells of a run; minutes are those of training alone.
 
     Raises:
@@ -67,7 +72,7 @@ def facts_of_run(workdir: Path, device: str) -> dict[str, Any]:
             images = (record["step"] - before) * config["batch_size"]
             seconds, before = seconds + images / record["images_per_second"], record["step"]
     return {
-        "experiment": workdir.name,
+        "experiment": experiment,
         "start": Path(config["init_weights"]).name or "random",
         "steps": config["total_steps"],
         "batch_size": config["batch_size"],
@@ -93,10 +98,17 @@ def table() -> str:
     """Return the table in Markdown: rows that were run, and experiments that were not."""
     rows = [
         (json.loads(path.read_text()), json.loads((path.parent / "eval.json").read_text()))
-        for path in sorted(HERE.glob("results/*/row.json"))
+        for path in HERE.glob("results/*/row.json")
     ]
+    rows.sort(key=lambda pair: (*_without_seed(*pair), pair[0].get("seed", 0)))
     run = {row["experiment"] for row, _ in rows}
-    lines = [_line(row, result) for row, result in rows]
+    lines = []
+    # Runs that differ in nothing but the seed stand together.
+    for _, group in itertools.groupby(rows, lambda pair: _without_seed(*pair)):
+        group = list(group)
+        lines += [_line(row, result) for row, result in group]
+        if len(group) > 1:
+            lines.append(_seeds_line(group))
     for path in sorted(HERE.glob("*.py")):
         if path.stem not in run and "\ndef get_config(" in path.read_text():
             config = importlib.import_module(f"experiments.{path.stem}").get_config()
@@ -116,8 +128,9 @@ def _line(row: dict[str, Any], result: dict[str, Any]) -> str:
         scored.append("flip")
     steps = f"{row['steps']:,} x {row['batch_size']}" if row["steps"] else "none"
     device = f"{row['device']}, {row['minutes']} min" if row["steps"] else ""
+    seed = f", seed {row['seed']}" if row.get("seed") else ""
     cells = (
-        _link(row["experiment"]),
+        _link(row["experiment"]) + seed,
         f"`{row['start']}`" if "." in row["start"] else row["start"],
         steps,
         device,
@@ -127,6 +140,22 @@ def _line(row: dict[str, Any], result: dict[str, Any]) -> str:
         *_costs(row),
     )
     return f"| {' | '.join(cells)} |\n"
+
+
+def _without_seed(row: dict[str, Any], result: dict[str, Any]) -> tuple[Any, ...]:
+    stamp = result["protocol"]
+    scored = stamp["output_stride"], tuple(stamp["scales"]), stamp["flip"]
+    return row["experiment"], row["start"], row["steps"], *scored
+
+
+def _seeds_line(group: list[tuple[dict[str, Any], dict[str, Any]]]) -> str:
+    def spread(scores: list[float]) -> str:
+        return f"{100 * np.mean(scores):.2f} ± {100 * np.std(scores, ddof=1):.2f}"
+
+    miou = spread([result["miou"] for _, result in group])
+    edges = spread([result["boundary_miou"]["4"] for _, result in group])
+    name = f"mean and standard deviation of {len(group)} seeds"
+    return f"| {name} | | | | | {miou} | {edges} | | |\n"
 
 
 def _not_run(name: str, config: Config) -> str:
@@ -152,7 +181,8 @@ def main() -> None:
         with whole(README) as temporary:
             temporary.write_text(before + BEGIN + table() + END + rest.split(END)[1])
     elif given.workdir:
-        facts = facts_of_run(Path(given.workdir), given.device)
+        workdir = Path(given.workdir)
+        facts = facts_of_run(workdir, given.experiment or workdir.name, given.device)
         add(given.add, Path(given.scores or given.workdir), facts)
     elif given.weights and given.scores:
         model = weights.load(given.weights).config
@@ -166,6 +196,7 @@ def main() -> None:
 if __name__ == "__main__":
     flags.DEFINE_string("add", "", "Keep a row of this name.")
     flags.DEFINE_string("workdir", "", "Run that the row is of.")
+    flags.DEFINE_string("experiment", "", "Its experiment; default the workdir's name.")
     flags.DEFINE_string("weights", "", "Weights from elsewhere that the row is of.")
     flags.DEFINE_string("scores", "", "Folder that evaluate wrote; default the workdir.")
     flags.DEFINE_string("device", "", "What the run was made on.")

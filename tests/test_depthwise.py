@@ -1,6 +1,5 @@
 """Depthwise convolution: the grouped convolution's values and gradients, in every setting."""
 
-
 import jax
 import jax.numpy as jnp
 import numpy as np

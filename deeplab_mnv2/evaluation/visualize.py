@@ -33,6 +33,11 @@ def errors(image: np.ndarray, label: np.ndarray, prediction: np.ndarray) -> np.n
     return dimmed
 
 
+def strip(image: np.ndarray, label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    """Return image (H, W, 3), label and prediction (H, W) side by side: (H, 3 W, 3) uint8."""
+    return np.concatenate([image, colourize(label), colourize(prediction)], axis=1)
+
+
 def photo_uri(image: np.ndarray, height: int) -> str:
     """Return an image (H, W, 3) as a JPEG `data:` address, scaled down to `height` pixels."""
     return _uri(_shrink(Image.fromarray(image), height, Image.Resampling.LANCZOS), "JPEG")

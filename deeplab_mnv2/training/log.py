@@ -1,9 +1,12 @@
-"""Progress on the terminal, `metrics.jsonl` and TensorBoard events."""
+"""Progress on the terminal, `metrics.jsonl`, TensorBoard events and, if asked for, W&B."""
 
+import hashlib
+import importlib
 import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -20,14 +23,30 @@ from deeplab_mnv2.writing import whole
 
 
 class Log:
-    """Writes each record to all three; a context manager.
+    """Writes each record to all of them; a context manager.
 
     `metrics.jsonl` has one JSON object a line with `step`. A resumed run drops the lines after
-    the step it goes on from, so that each step stands there once.
+    the step it goes on from, so that each step stands there once. `wandb_project` sends records
+    and images to Weights & Biases too, where `settings` is the run's config.
+
+    Raises:
+        UserError: Weights & Biases is asked for, but is not installed or refuses.
     """
 
-    def __init__(self, workdir: Path, *, first_step: int, total_steps: int, active: bool = True):
+    def __init__(
+        self,
+        workdir: Path,
+        *,
+        first_step: int,
+        total_steps: int,
+        active: bool = True,
+        wandb_project: str = "",
+        settings: dict[str, Any] | None = None,
+    ):
         self._active = active
+        self._wandb = None
+        if active and wandb_project:
+            self._wandb = _start_wandb(wandb_project, workdir, settings)
         self._console = Console(quiet=not active)
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -55,9 +74,11 @@ class Log:
         if self._active:
             self._file.close()
             self._events.close()
+        if self._wandb is not None:
+            self._wandb.finish()
 
     def record(self, step: int, values: dict[str, Any]) -> None:
-        """Write scalar values of a step to the file and the events."""
+        """Write values of a step to the file, and the numbers to wherever they are drawn."""
         if self._active:
             try:
                 print(json.dumps({"step": step, **values}), file=self._file, flush=True)
@@ -66,9 +87,18 @@ class Log:
                     f"{self._file.name} cannot be written ({error.strerror}); free space there, "
                     "and the same command goes on from the newest checkpoint."
                 ) from error
-            for name, value in values.items():
-                if isinstance(value, int | float):
-                    self._events.add_scalar(name, value, step)
+            numbers = {n: value for n, value in values.items() if isinstance(value, int | float)}
+            for name, value in numbers.items():
+                self._events.add_scalar(name, value, step)
+            if self._wandb is not None:
+                self._wandb.log(numbers, step=step)
+
+    def show(self, step: int, name: str, image: np.ndarray) -> None:
+        """Add an image (H, W, 3) uint8 to wherever there are pictures."""
+        if self._active:
+            self._events.add_image(name, image, step, dataformats="HWC")
+        if self._wandb is not None:
+            self._wandb.log({name: importlib.import_module("wandb").Image(image)}, step=step)
 
     def advance(self, step: int, description: str = "") -> None:
         """Move the progress bar, with a text where one is given."""
@@ -93,6 +123,32 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     # Bytes: a damaged line may be no text at all.
     *lines, _ = path.read_bytes().split(b"\n")
     return [_record(line, f"line {number} of {path}") for number, line in enumerate(lines, 1)]
+
+
+def _start_wandb(project: str, workdir: Path, settings: dict[str, Any] | None) -> Any:
+    """Return the run of a workdir at Weights & Biases, begun or continued."""
+    try:
+        wandb = importlib.import_module("wandb")
+    except ModuleNotFoundError as error:
+        raise UserError(
+            "train.wandb_project needs a package that is not installed; install it with "
+            "pip install 'deeplab_mnv2[wandb]'."
+        ) from error
+    try:
+        return wandb.init(
+            project=project,
+            name=workdir.name,
+            # The same workdir is the same run, however often it is interrupted.
+            id=hashlib.sha256(str(workdir.absolute()).encode()).hexdigest()[:16],
+            resume="allow",
+            dir=workdir,
+            config=settings,
+        )
+    except wandb.Error as error:
+        raise UserError(
+            f"Weights & Biases refuses ({str(error).splitlines()[0]}); log in with wandb login, or "
+            "leave train.wandb_project empty."
+        ) from error
 
 
 def _record(line: bytes, where: str) -> dict[str, Any]:

@@ -23,6 +23,7 @@ _MAY_CHANGE = {
     "train.checkpoint_every",
     "train.checkpoint_every_seconds",
     "train.nonfinite",
+    "train.wandb_project",
     "train.fsdp",
     "train.space",
     "data.threads",
