@@ -28,15 +28,27 @@
     const shown = cards.filter((card) => !card.hidden).length;
     find("#shown").textContent = `${shown} of ${cards.length} pictures${describe(filter.value)}`;
     find("#reset").hidden = !filter.value && !(group && group.value);
-    const ids = filter.value.split("-");
-    for (const row of all("[data-class]")) row.classList.toggle("chosen", ids.includes(row.dataset.class));
+    // Rows stand for labels; headings of columns, in the matrix, for predictions.
+    const [label, prediction = label] = filter.value.split("-");
+    for (const part of all("[data-class]")) {
+      part.classList.toggle("chosen", part.dataset.class === (part.tagName === "TH" ? prediction : label));
+    }
     for (const link of all("a[data-filter]")) {
       if (link.dataset.filter === filter.value) link.setAttribute("aria-current", "true");
       else link.removeAttribute("aria-current");
     }
   }
 
+  // What is left after filtering may lie above the screen.
+  function change() {
+    apply();
+    if (list.getBoundingClientRect().top < 0) find("#pictures").scrollIntoView();
+  }
+
   function choose(value) {
+    for (const option of [...filter.options]) {
+      if (option.value.includes("-") && option.value !== value) option.remove();
+    }
     if (![...filter.options].some((option) => option.value === value)) {
       filter.add(new Option(describe(value).replace(" with ", ""), value));
     }
@@ -54,11 +66,12 @@
 
   if (list) {
     sort.addEventListener("change", order);
-    filter.addEventListener("change", apply);
-    if (group) group.addEventListener("change", apply);
+    filter.addEventListener("change", change);
+    if (group) group.addEventListener("change", change);
     find("#reset").addEventListener("click", () => {
       if (group) group.value = "";
       choose("");
+      change();
       filter.focus();
     });
     document.addEventListener("click", (event) => {
@@ -79,7 +92,7 @@
     }));
   }
 
-  // The confusion matrix: one stop of the tab key, moved by the arrows.
+  // The confusion matrix: its cells are one stop of the tab key, moved by the arrows.
   const matrix = find("table.matrix");
   if (matrix) {
     const grid = [...matrix.tBodies[0].rows].map((row) => [...row.cells].slice(1));

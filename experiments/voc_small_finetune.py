@@ -1,0 +1,24 @@
+"""Google's VOC model trained a little further: that training here does not spoil a good model.
+
+Starts from a whole segmentation network whose norm was folded into its kernels
+(deeplabv3_mnv2_pascal_quant.tflite, google-coral/test_data: COCO, then trainaug). Its statistics
+are measured on training images and stay, so that the first step computes what the file computes.
+
+    python -m deeplab_mnv2.train --config experiments/voc_small_finetune.py:VOC2012 \
+        --workdir runs/voc_small_finetune --weights deeplabv3_mnv2_pascal_quant.tflite
+"""
+
+from deeplab_mnv2.config import AdamW, Config, OptimizerConfig
+from experiments import voc_small
+
+
+def get_config(folder: str = "") -> Config:
+    config = voc_small.get_config(folder)
+    config.data.crop_size = 513
+    config.data.scale_range, config.data.scale_step = (0.5, 2.0), 0.25
+    config.optimizer = OptimizerConfig(rule=AdamW(), learning_rate=1e-4, warmup_steps=20)
+    config.train.init_parts = ("backbone", "aspp", "classifier")
+    config.train.freeze_norm = True
+    config.train.total_steps, config.train.batch_size = 400, 8
+    config.train.eval_every = 200
+    return config
