@@ -1,10 +1,13 @@
-"""The mobile head for small machines: an hour's worth of learning in minutes on two CPU cores.
+"""The mobile head for small machines: a quarter of an hour on two CPU cores.
 
 The stem and the first stages keep their ImageNet weights, so that nothing flows back into the
-largest activations and a step costs less than half. Photographs are scaled down so that a crop
-shows whole objects; images of rare classes are repeated (VOC's images are mostly people and
-animals). Starts from Google's ImageNet weights in any format, for instance the TFLite file, whose
-folded norm is measured anew on training images.
+largest activations and a step costs half. Photographs are scaled down so that a crop shows whole
+objects; images of rare classes are repeated. Starts from Google's ImageNet weights in any format,
+for instance the TFLite file, whose folded norm is measured anew on training images.
+
+The learning rate was chosen on 250 images held out of trainaug: 0.0003 with the head's seven times
+as high stood at 37.9 mIoU after 300 of 600 steps, 0.001 for all at 22.3 (31.3 at the end), the
+head alone at 34.3 after 400 of 400.
 
     python -m deeplab_mnv2.train --config experiments/voc_small.py:VOC2012 \
         --workdir runs/voc_small --weights tf2_mobilenet_v2_1.0_224_ptq.tflite
@@ -21,10 +24,10 @@ def get_config(folder: str = "") -> Config:
     config.data.repeat_threshold = 0.1
     config.model.backbone_momentum = config.model.head_momentum = 0.99
     config.optimizer = OptimizerConfig(
-        rule=AdamW(), learning_rate=1e-3, warmup_steps=50, weight_decay=1e-2
+        rule=AdamW(), learning_rate=3e-4, warmup_steps=50, weight_decay=1e-2, head_multiplier=7.0
     )
-    config.train.total_steps, config.train.batch_size = 1200, 16
+    config.train.total_steps, config.train.batch_size = 1000, 16
     config.train.freeze = ("backbone.stem", *(f"backbone.stages.{stage}" for stage in range(3)))
     config.train.ema_decay = 0.99
-    config.train.eval_every, config.train.checkpoint_every = 400, 100
+    config.train.eval_every, config.train.checkpoint_every = 500, 100
     return config
