@@ -125,7 +125,8 @@ def _initialize(model: DeepLab, config: Config, source: Source) -> list[str]:
             seed=config.train.seed,
         )
         images = (model.normalize(next(batches)["image"]) for _ in range(_CALIBRATION_BATCHES))
-        weights.calibrate(model, images)
+        # A head that starts at random learns from the batches' own.
+        weights.calibrate(model, images, parts=config.train.init_parts)
         messages.append("norm statistics measured on training images: the weights hold none")
     return messages
 

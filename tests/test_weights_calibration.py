@@ -64,6 +64,14 @@ def test_the_model_stays_in_its_mode(model):
     assert isinstance(model.backbone.stem.norm, nnx.BatchNorm)
 
 
+def test_other_parts_stay_as_they_are(model):
+    before = {name: np.asarray(variable[...]) for name, variable in variables(model).items()}
+    weights.calibrate(model, [IMAGES], parts=("backbone",))
+    for name, variable in variables(model).items():
+        changed = not np.array_equal(variable[...], before[name])
+        assert changed == (name.startswith("backbone.") and ".norm." in name), name
+
+
 def test_no_images_is_an_error(model):
     with pytest.raises(UserError, match="no images"):
         weights.calibrate(model, [])

@@ -26,7 +26,7 @@ def write_report(
         reliability_chart(
             {"accuracy": result["calibration"]},
             f"Expected calibration error {100 * (result['calibration']['ece'] or 0):.2f} %. Below "
-            "the diagonal the network is too sure of itself. Bars: where the pixels are, not to scale.",
+            "the diagonal the network is too sure of itself. Bars: shares of pixels, not to scale.",
         ),
     ]
     write_page(

@@ -1,6 +1,6 @@
 """Norm statistics measured anew on images (precise batch norm, arXiv:2105.07576)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 import jax
@@ -9,6 +9,7 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
+from deeplab_mnv2.config import PARTS
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.models.layers import ConvNormAct
@@ -32,12 +33,17 @@ class _Measured(nnx.Module):
 
 
 def calibrate(
-    model: DeepLab | Classifier, images: Iterable[Any], *, keep_function: bool = True
+    model: DeepLab | Classifier,
+    images: Iterable[Any],
+    *,
+    parts: Sequence[str] = PARTS,
+    keep_function: bool = True,
 ) -> None:
-    """Set the norm statistics of `model` to those of `images`, in place.
+    """Set the norm statistics of `parts` of `model` to those of `images`, in place.
 
-    `images` are batches (B, H, W, channels), normalised, a few thousand images in all; the
-    statistics are exact over all of them, not a moving average.
+    `images` are batches (B, H, W, channels), normalised; the statistics are exact over all of
+    their pixels, not a moving average. Some dozens of images settle those of most layers, a few
+    thousand those behind the image pooling, which has one pixel an image.
 
     With `keep_function` the network computes what it did: scale and bias take up the change.
     That is what makes training start soundly from a file whose norm was folded, because batch
@@ -80,6 +86,8 @@ def calibrate(
     if not weight:
         raise UserError("There are no images to measure norm statistics on; check the data set.")
     for name, layer in _norm_layers(model).items():
+        if name.partition(".")[0] not in parts:
+            continue
         mean = means[name] / weight
         _set_statistics(layer.norm, mean, squares[name] / weight - mean**2, keep_function)
 
