@@ -156,4 +156,7 @@ def _sample(grid: Array, rows: Array, columns: Array) -> Array:
         jnp.maximum(0, 1 - jnp.abs(at[:, None] - jnp.arange(points, dtype=jnp.float32)))
         for at, points in ((rows, grid.shape[0]), (columns, grid.shape[1]))
     )
-    return jnp.einsum("ph,hqc->pqc", by_row, jnp.einsum("qw,hwc->hqc", by_column, grid))
+    wide = jnp.einsum("qw,hwc->hqc", by_column, grid, precision="highest")
+    # A plain product, which leaves the classes of a pixel side by side (see `layers.resize`).
+    high = jnp.matmul(by_row, wide.reshape(wide.shape[0], -1), precision="highest")
+    return high.reshape(-1, *wide.shape[1:])

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -28,8 +29,7 @@ def define_config() -> None:
     config_flags.DEFINE_config_file(
         "config",
         None,
-        "Experiment file, with an argument after a colon; fields as --config.train.total_steps=9. "
-        "Default: experiments/quickstart.py.",
+        "Experiment file, with an argument after a colon; fields as --config.train.total_steps=9.",
     )
     flags.DEFINE_bool("distributed", False, "Call jax.distributed.initialize(): one of several.")
 
@@ -75,10 +75,13 @@ def require_writable(folder: Path, flag: str) -> None:
         ) from error
 
 
-def run(main: Callable[[], None], *, takes_arguments: bool = False) -> None:
+def run(
+    main: Callable[[], None], *, takes_arguments: bool = False, default_config: Path | None = None
+) -> None:
     """Parse the flags, run `main` and exit 0; a mistake ends in one sentence and status 2.
 
-    `takes_arguments` is for commands that read what stands beside the flags.
+    `takes_arguments` is for commands that read what stands beside the flags, `default_config` is
+    the experiment of those that need not be given one.
     Ctrl-C ends with status 130. Compiled programs are kept in `~/.cache/deeplab_mnv2`, or in
     `JAX_COMPILATION_CACHE_DIR`, so that a second start does not compile again.
     """
@@ -90,7 +93,10 @@ def run(main: Callable[[], None], *, takes_arguments: bool = False) -> None:
     debug = "--debug" in sys.argv
     try:
         with nullcontext() if debug else interrupt.quiet():
-            app.run(lambda argv: _start(main, [] if takes_arguments else argv), flags_parser=_parse)
+            app.run(
+                lambda argv: _start(main, [] if takes_arguments else argv),
+                flags_parser=partial(_parse, default_config),
+            )
     except UserError as error:
         if debug:
             raise
@@ -112,9 +118,14 @@ def _start(main: Callable[[], None], argv: list[str]) -> None:
     main()
 
 
-def _parse(argv: list[str]) -> list[str]:
-    if "config" in flags.FLAGS and not any(a.split("=")[0] == "--config" for a in argv):
-        argv = [argv[0], f"--config={QUICKSTART}", *argv[1:]]
+def _parse(default_config: Path | None, argv: list[str]) -> list[str]:
+    asks = any(a in ("--help", "-help", "-h", "--helpfull", "--helpshort", "-?") for a in argv)
+    given = any(a.split("=")[0] in ("--config", "-config") for a in argv)
+    if "config" in flags.FLAGS and not given:
+        if default_config is not None:
+            argv = [argv[0], f"--config={default_config}", *argv[1:]]
+        elif not asks:
+            raise UserError("Give --config FILE, the experiment that names the data to look at.")
     try:
         rest = flags.FLAGS(argv)
     except flags.UnrecognizedFlagError as error:

@@ -182,7 +182,14 @@ class LossConfig:
 # What networks are made of: a parameter belongs to the part that its name begins with. `head` is
 # the image classifier's last convolution.
 PARTS = ("backbone", "aspp", "decoder", "head", "classifier")
-FREEZABLE = (*PARTS, "backbone.stem", *(f"backbone.stages.{index}" for index in range(7)))
+FREEZABLE = (
+    "backbone",
+    "aspp",
+    "decoder",
+    "classifier",
+    "backbone.stem",
+    *(f"backbone.stages.{index}" for index in range(7)),
+)
 
 
 @dataclasses.dataclass
@@ -209,7 +216,8 @@ class TrainConfig:
     ema_decay: float = 0.0
     # Use the stored norm statistics in training instead of the batch's.
     freeze_norm: bool = False
-    # What stays as it is, norm statistics included: PARTS, "backbone.stem", "backbone.stages.0".
+    # What stays as it is, norm statistics included: "backbone", "backbone.stem",
+    # "backbone.stages.0" and so on, "aspp", "decoder", "classifier".
     # A step costs less the more of the network's beginning is frozen: nothing flows back into it.
     freeze: tuple[str, ...] = ()
     # Also log to this project at Weights & Biases (pip install "deeplab_mnv2[wandb]"); "" does not.

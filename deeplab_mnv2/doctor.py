@@ -245,4 +245,5 @@ if __name__ == "__main__":
     flags.DEFINE_string("split", "", "Examine this split of the validation data set alone.")
     flags.DEFINE_string("batch", "", "Show this batch, which train left, instead.")
     flags.DEFINE_string("output", "", "Folder for the results; default runs/doctor.")
-    cli.run(main)
+    # `--batch` looks at a file, whatever the experiment.
+    cli.run(main, default_config=cli.QUICKSTART)

@@ -33,9 +33,6 @@ def evaluate(model: DeepLab, config: Config) -> Evaluation:
     Raises:
         UserError: a setting or a file of the data set is at fault.
     """
-    stride = config.evaluation.output_stride
-    if stride and stride != model.config.output_stride:
-        model = at_output_stride(model, stride)
     config = dataclasses.replace(config, model=model.config)
     validate(config)
     evaluator = Evaluator(
@@ -56,15 +53,6 @@ def evaluate(model: DeepLab, config: Config) -> Evaluation:
         )
 
 
-def at_output_stride(model: DeepLab, output_stride: int) -> DeepLab:
-    """Return a model with the same weights and another output stride, in evaluation mode."""
-    config = dataclasses.replace(model.config, output_stride=output_stride)
-    other = nnx.eval_shape(lambda: DeepLab(config, rngs=nnx.Rngs(0)))
-    nnx.update(other, nnx.state(model))
-    other.eval()
-    return other
-
-
 def main() -> None:
     """Run the command."""
     given = flags.FLAGS
@@ -73,7 +61,8 @@ def main() -> None:
         raise UserError("Give either --weights FILE or --workdir RUN, which says what to score.")
     if given.workdir:
         workdir = Path(given.workdir)
-        model, class_names = load_model(workdir), load_class_names(workdir)
+        model = load_model(workdir, given.checkpoint)
+        class_names = load_class_names(workdir)
     else:
         source = weights.read(given.weights)
         model, class_names = weights.build_deeplab(source), source.class_names
@@ -142,7 +131,8 @@ def _print(evaluation: Evaluation, output: Path) -> None:
 if __name__ == "__main__":
     cli.define_config()
     flags.DEFINE_string("weights", "", "File, folder or hf://owner/name to score.")
-    flags.DEFINE_string("workdir", "", "Score this run's newest checkpoint instead.")
+    flags.DEFINE_string("workdir", "", "Score this run instead.")
+    flags.DEFINE_string("checkpoint", "newest", "Of the run: newest, best (by mIoU) or a step.")
     flags.DEFINE_string("split", "", "Split of the config's validation data set.")
     flags.DEFINE_integer("output_stride", 0, "8, 16 or 32; 0 is the weights' own.")
     flags.DEFINE_list("scales", [], "Input scales to average, such as 0.5,0.75,1.0.")

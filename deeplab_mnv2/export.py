@@ -58,13 +58,8 @@ def export(
             f"{output} is not written: the exported network agrees with the original on only "
             f"{agreement.masks:.2%} of the pixels; choose another --precision."
         )
-    try:
-        with whole(output) as temporary:
-            temporary.write_bytes(content)
-    except OSError as error:
-        raise UserError(
-            f"{output} cannot be written ({error.strerror}); choose another --output."
-        ) from error
+    with whole(output) as temporary:
+        temporary.write_bytes(content)
     return agreement
 
 
@@ -78,7 +73,9 @@ def main() -> None:
     if given.workdir:
         workdir = Path(given.workdir)
         source = weights.from_model(
-            load_model(workdir), {"source": given.workdir}, load_class_names(workdir)
+            load_model(workdir, given.checkpoint),
+            {"source": given.workdir, "checkpoint": given.checkpoint},
+            load_class_names(workdir),
         )
     else:
         source = weights.read(given.weights)
@@ -143,7 +140,8 @@ def _class_names(file: str, source: weights.Weights) -> tuple[str, ...]:
 if __name__ == "__main__":
     # Here, not above: commands share flag names, and a program may import several of them.
     flags.DEFINE_string("weights", "", "File, folder or hf://owner/name to export.")
-    flags.DEFINE_string("workdir", "", "Export this run's newest checkpoint instead.")
+    flags.DEFINE_string("workdir", "", "Export this run instead.")
+    flags.DEFINE_string("checkpoint", "newest", "Of the run: newest, best (by mIoU) or a step.")
     flags.DEFINE_enum("format", "safetensors", ("safetensors", *FORMATS), "What to write.")
     flags.DEFINE_string("output", "", "File to write.")
     flags.DEFINE_integer("size", 513, "Side of the square images.", lower_bound=1)

@@ -53,16 +53,18 @@ def find_images(arguments: list[str], output: Path) -> tuple[dict[Path, Path], l
         if not found:
             misses.append(f"{argument} names no image; check the path.")
         for image, root in found:
-            roots.setdefault(image.resolve(), root.resolve())
+            roots.setdefault(*(Path(os.path.abspath(path)) for path in (image, root)))
     names = {image: _below(image, root).with_suffix("") for image, root in roots.items()}
     if shared := _shared(names):
         common = Path(os.path.commonpath([image.parent for image in shared]))
         names |= {image: _below(image, common).with_suffix("") for image in shared}
         names |= {image: _below(image, common) for image in _shared(names)}
     results = {image: output / name for image, name in names.items()}
+    # Links keep their own names, but what they lead to is not to be overwritten either.
+    given = {image.resolve() for image in roots}
     for image, result in results.items():
         for suffix in (".png", "_overlay.jpg", ".npz"):
-            if (overwritten := _with(result, suffix).resolve()) in roots:
+            if (overwritten := _with(result, suffix).resolve()) in given:
                 raise UserError(
                     f"The results of {image} would overwrite {overwritten}; choose another "
                     "--output."
@@ -116,15 +118,9 @@ def save(segmentation: Segmentation, result: Path) -> None:
     if segmentation.probabilities is not None:
         half = segmentation.probabilities.astype(np.float16)
         writers[".npz"] = lambda file: np.savez_compressed(file, probabilities=half)
-    try:
-        result.parent.mkdir(parents=True, exist_ok=True)
-        for suffix, write in writers.items():
-            with whole(_with(result, suffix)) as temporary, temporary.open("wb") as file:
-                write(file)
-    except OSError as error:
-        raise UserError(
-            f"{result} cannot be written ({error.strerror}); choose another --output."
-        ) from error
+    for suffix, write in writers.items():
+        with whole(_with(result, suffix)) as temporary, temporary.open("wb") as file:
+            write(file)
 
 
 def main() -> None:
@@ -144,7 +140,7 @@ def main() -> None:
     failures = []
     if results:
         cli.require_writable(output, "--output")
-        segmenter = _segmenter(given.weights, given.workdir, given.long_side)
+        segmenter = _segmenter(given.weights, given.workdir, given.checkpoint, given.long_side)
         begin = time.perf_counter()
         columns = TextColumn("segmenting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
         with Progress(*columns) as progress:
@@ -164,12 +160,12 @@ def main() -> None:
         sys.exit(1)
 
 
-def _segmenter(file: str, workdir: str, long_side: int) -> Segmenter:
+def _segmenter(file: str, workdir: str, checkpoint: str, long_side: int) -> Segmenter:
     if file and workdir:
         raise UserError("Give either --weights FILE or --workdir RUN, not both.")
     if workdir:
-        model, class_names = load_model(Path(workdir)), load_class_names(Path(workdir))
-        return Segmenter(model, class_names, long_side=long_side)
+        model = load_model(Path(workdir), checkpoint)
+        return Segmenter(model, load_class_names(Path(workdir)), long_side=long_side)
     if not file and not PACKAGED_WEIGHTS.is_file():
         raise UserError(
             "This installation comes without weights; give --weights with a file, a folder or "
@@ -225,7 +221,8 @@ def _wait(waiting: deque, on_done: Callable[[Path], None]) -> None:
 if __name__ == "__main__":
     # Here, not above: commands share flag names, and a program may import several of them.
     flags.DEFINE_string("weights", "", "File, folder or hf://owner/name; default VOC's.")
-    flags.DEFINE_string("workdir", "", "Use this run's newest checkpoint instead.")
+    flags.DEFINE_string("workdir", "", "Use this run instead.")
+    flags.DEFINE_string("checkpoint", "newest", "Of the run: newest, best (by mIoU) or a step.")
     flags.DEFINE_string("output", "", "Folder for the results.")
     flags.DEFINE_bool(
         "probabilities", False, "Also write NAME.npz: `probabilities` (H, W, classes), float16."

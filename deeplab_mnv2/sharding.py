@@ -1,18 +1,35 @@
 """The mesh, and where batches and parameters lie on it."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 from jax import Array
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from deeplab_mnv2.config import TrainConfig
 from deeplab_mnv2.errors import UserError
 
+T = TypeVar("T")
+
 # Parameters smaller than this gain nothing from being split.
 _SMALLEST_SPLIT = 4096
+
+
+def first_process_first(work: Callable[[], T]) -> T:
+    """Return what `work` does in every process, in the others once the first is done.
+
+    For what is prepared once on a disk that processes share, such as a download.
+    """
+    if jax.process_index() == 0:
+        done = work()
+        multihost_utils.sync_global_devices("first process")
+        return done
+    multihost_utils.sync_global_devices("first process")
+    return work()
 
 
 def make_mesh(config: TrainConfig) -> Mesh:

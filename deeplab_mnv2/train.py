@@ -22,7 +22,7 @@ from deeplab_mnv2.evaluation.report import write_report
 from deeplab_mnv2.evaluation.result import Evaluator, write
 from deeplab_mnv2.loop import Loop
 from deeplab_mnv2.models.deeplab import DeepLab
-from deeplab_mnv2.sharding import make_mesh, require_divisible, state_sharding
+from deeplab_mnv2.sharding import first_process_first, make_mesh, require_divisible, state_sharding
 from deeplab_mnv2.training.checkpoint import Checkpoints, abstract
 from deeplab_mnv2.training.log import Log, read_metrics
 from deeplab_mnv2.training.optimizer import make_optimizer
@@ -47,7 +47,7 @@ def train(config: Config, workdir: str | Path) -> dict[str, Any]:
     workdir = Path(workdir)
     mesh = make_mesh(config.train)
     require_divisible(config.train, mesh)
-    source = config.data.train.open()
+    source = first_process_first(config.data.train.open)
     messages = open_workdir(workdir, config)
     total_steps = config.train.total_steps
 
@@ -150,4 +150,4 @@ if __name__ == "__main__":
     cli.define_config()
     flags.DEFINE_string("workdir", "", "Where the run lies; default runs/EXPERIMENT.")
     flags.DEFINE_string("weights", "", "Initial weights, instead of the config's.")
-    cli.run(main)
+    cli.run(main, default_config=cli.QUICKSTART)

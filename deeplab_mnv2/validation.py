@@ -36,10 +36,29 @@ def validate(config: Config) -> None:
     _require(data.scale_step >= 0, "data.scale_step", data.scale_step, "0 or more")
     _require(data.threads >= 1, "data.threads", data.threads, "1 or more")
     _require(data.workers >= 0, "data.workers", data.workers, "0 or more")
-    for name in ("total_steps", "batch_size", "accumulate", "log_every", "eval_every"):
+    steps = ("total_steps", "log_every", "eval_every", "checkpoint_every")
+    for name in (*steps, "batch_size", "accumulate", "fsdp", "space"):
         _require(getattr(train, name) >= 1, f"train.{name}", getattr(train, name), "1 or more")
+    _require(data.train_examples >= 0, "data.train_examples", data.train_examples, "0 or more")
+    _require(scored.batch_size >= 1, "evaluation.batch_size", scored.batch_size, "1 or more")
+    _require(scored.pictures >= 0, "evaluation.pictures", scored.pictures, "0 or more")
+    samples = scored.bootstrap_samples
+    _require(samples >= 1, "evaluation.bootstrap_samples", samples, "1 or more")
+    scales = scored.scales
+    _require(bool(scales) and min(scales) > 0, "evaluation.scales", scales, "numbers above 0")
+    _require(bool(scored.pad_sizes), "evaluation.pad_sizes", scored.pad_sizes, "one or more sizes")
+    widths = scored.boundary_widths
     _require(
-        train.checkpoint_every >= 1, "train.checkpoint_every", train.checkpoint_every, "1 or more"
+        list(widths) == sorted(set(widths)) and min(widths, default=1) >= 1,
+        "evaluation.boundary_widths",
+        widths,
+        "increasing numbers of 1 or more",
+    )
+    _require(
+        model.in_channels == 3,
+        "model.in_channels",
+        model.in_channels,
+        "3 in a run, whose images are in colour; build DeepLab itself for others",
     )
     seconds = train.checkpoint_every_seconds
     _require(seconds >= 0, "train.checkpoint_every_seconds", seconds, "0 or more")
@@ -56,6 +75,9 @@ def validate(config: Config) -> None:
     _require(threshold >= 0, "data.repeat_threshold", threshold, "0 or more")
     for name in train.freeze:
         _require(name in FREEZABLE, "train.freeze", name, f"some of {', '.join(FREEZABLE)}")
+        _require(
+            name != "decoder" or model.decoder, "train.freeze", name, "a part that the model has"
+        )
     _require(0 < config.loss.top_k <= 1, "loss.top_k", config.loss.top_k, "in (0, 1]")
     weights = config.loss.class_weights
     _require(
@@ -104,6 +126,7 @@ def validate_model(model: ModelConfig) -> None:
     ):
         value = getattr(model, name)
         _require(value in choices, f"model.{name}", value, " or ".join(choices))
+    _require(0 <= model.dropout < 1, "model.dropout", model.dropout, "in [0, 1)")
     rates = model.atrous_rates
     _require(_holds(rates, int), "model.atrous_rates", rates, "a list of whole numbers")
     for name in ("image_mean", "image_std"):
@@ -115,6 +138,7 @@ def validate_model(model: ModelConfig) -> None:
             value,
             f"one number for each of model.in_channels={model.in_channels}",
         )
+    _require(min(model.image_std) > 0, "model.image_std", model.image_std, "numbers above 0")
 
 
 def _holds(values: Any, kind: Any) -> bool:

@@ -143,9 +143,7 @@ def _line(row: dict[str, Any], result: dict[str, Any]) -> str:
 
 
 def _without_seed(row: dict[str, Any], result: dict[str, Any]) -> tuple[Any, ...]:
-    stamp = result["protocol"]
-    scored = stamp["output_stride"], tuple(stamp["scales"]), stamp["flip"]
-    return row["experiment"], row["start"], row["steps"], *scored
+    return row["experiment"], row["start"], row["steps"], result["protocol"]["protocol_hash"]
 
 
 def _seeds_line(group: list[tuple[dict[str, Any], dict[str, Any]]]) -> str:

@@ -1,11 +1,10 @@
 """The mobile head at output stride 8: finer features at five times the cost.
 
-Starts from a run of voc_os16 (any weights file whole, not only its backbone), with frozen norm
-and a lower learning rate, as DeepLabv3 (arXiv:1706.05587, Section 4.1) does for its test server.
-Not run here.
+Starts from a run of voc_os16, whole and not only its backbone, with frozen norm and a lower
+learning rate, as DeepLabv3 (arXiv:1706.05587, Section 4.1) does for its test server. Not run here.
 
-    python -m deeplab_mnv2.train --config experiments/voc_os8.py:VOC2012 --workdir runs/voc_os8 \\
-        --weights voc_os16.safetensors
+    python -m deeplab_mnv2.export --workdir runs/voc_os16 --output runs/voc_os16.safetensors
+    python -m deeplab_mnv2.train --config experiments/voc_os8.py:VOC2012 --workdir runs/voc_os8
 """
 
 from deeplab_mnv2.config import Config
@@ -17,5 +16,6 @@ def get_config(folder: str = "") -> Config:
     config.model.output_stride = 8
     config.optimizer.learning_rate = 0.001
     config.train.freeze_norm = True
+    config.train.init_weights = "runs/voc_os16.safetensors"
     config.train.init_parts = ("backbone", "aspp", "classifier")
     return config

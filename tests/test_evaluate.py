@@ -11,8 +11,8 @@ from deeplab_mnv2 import weights
 from deeplab_mnv2.config import EvaluationConfig
 from deeplab_mnv2.data.folder import Folder
 from deeplab_mnv2.errors import UserError
-from deeplab_mnv2.evaluate import _warn_of_other_classes, at_output_stride, evaluate
-from deeplab_mnv2.models.deeplab import DeepLab
+from deeplab_mnv2.evaluate import _warn_of_other_classes, evaluate
+from deeplab_mnv2.models.deeplab import DeepLab, at_output_stride
 
 
 def test_another_output_stride_has_the_same_weights(config):

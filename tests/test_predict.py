@@ -125,7 +125,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("in the way")
     label = np.zeros((4, 4), np.uint8)
     segmentation = Segmentation(np.zeros((4, 4, 3), np.uint8), label, ("a",))
-    with pytest.raises(UserError, match=r"file/x cannot be written"):
+    with pytest.raises(UserError, match=r"file/x\.png cannot be written"):
         save(segmentation, tmp_path / "file" / "x")
 
 

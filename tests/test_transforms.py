@@ -119,6 +119,20 @@ def test_colour_distortion_changes_colours_only():
     assert spread.max() == 0  # grey has no hue or saturation to change
 
 
+def test_colour_distortion_keeps_the_order_of_greys_and_the_padding(config):
+    ramp = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, axis=-1)
+    for seed in range(50):
+        levels = distort_colours(ramp, np.random.default_rng(seed))[0, :, 0].astype(int)
+        assert (np.diff(levels) >= 0).all()
+    config = dataclasses.replace(config, photometric=True, scale_range=(0.5, 0.5))
+    example = Shapes().open()[0]
+    image, label = augment(
+        example["image"], example["label"], np.random.default_rng(0), config, MEAN
+    )
+    assert (image[-1, -1] == MEAN).all()
+    assert label[-1, -1] == IGNORE_LABEL
+
+
 def test_pad_keeps_the_picture_and_labels_the_rest_ignored():
     example = Shapes().open()[0]
     image, label = pad(example["image"], example["label"], 129, (104, 117, 123))

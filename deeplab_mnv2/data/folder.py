@@ -202,7 +202,8 @@ def _lines(path: Path) -> list[str]:
 
 def _inside(root: Path, name: str, origin: Path) -> Path:
     """Return `root / name`, refusing list entries that lead out of the data set."""
-    path = root / name
+    # Many lists of trainaug begin their paths with a slash that means the data set.
+    path = root / name.lstrip("/")
     if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
         raise UserError(
             f"{origin} lists {name[:_QUOTED]!r}, which lies outside {root}; remove the entry."

@@ -46,10 +46,10 @@ def training_batches(
     if config.damaged == "skip":
         source = _Tolerant(source)
     if config.train_examples:
-        source = _Chosen(source, np.arange(min(config.train_examples, len(source))))
+        source = Chosen(source, np.arange(min(config.train_examples, len(source))))
     if config.repeat_threshold:
         present = classes_present(source, model.num_classes, config.threads)
-        source = _Chosen(source, repeat_rare(present, config.repeat_threshold, seed))
+        source = Chosen(source, repeat_rare(present, config.repeat_threshold, seed))
     dataset = (
         grain.MapDataset.source(source)
         .seed(seed)
@@ -79,18 +79,15 @@ def evaluation_batches(
     *,
     threads: int,
     batch_size: int,
-    process_index: int = 0,
-    process_count: int = 1,
 ) -> Iterator[Batch]:
-    """Yield batches that cover this process's share of the source once, in few static shapes.
+    """Yield batches that cover the source once, in few static shapes.
 
     `image` (b, S, S, 3) uint8 padded with the mean pixel, `label` (b, S, S) uint8 padded with
     255, `band` (b, S, S) uint8 (`boundary_band`), and lists `index`, `name` and `size` (h, w)
     of the examples; a short last batch is filled with unlabelled images that have no entry
     in the lists.
     """
-    dataset = grain.MapDataset.source(_Indexed(source))[process_index::process_count]
-    dataset = dataset.map(_PadToBucket(config, model))
+    dataset = grain.MapDataset.source(_Indexed(source)).map(_PadToBucket(config, model))
     examples = dataset.to_iter_dataset(
         grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(2 * threads, batch_size))
     )
@@ -133,7 +130,7 @@ def _collate(examples: list[dict[str, Any]], batch_size: int) -> Batch:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Chosen:
+class Chosen:
     """The examples of a source that `indices` names, in that order."""
 
     source: Source

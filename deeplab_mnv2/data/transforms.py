@@ -26,11 +26,12 @@ def augment(
     and 255, random crop, flip.
     """
     scale = random_scale(rng, config.scale_range, config.scale_step)
+    if config.photometric:
+        # Before padding, whose grey has no colour of its own.
+        image = distort_colours(image, rng)
     image, label = scale_pad_crop(image, label, rng, scale, config.crop_size, mean_pixel)
     if config.flip and rng.random() < 0.5:
         image, label = image[:, ::-1], label[:, ::-1]
-    if config.photometric:
-        image = distort_colours(image, rng)
     return np.ascontiguousarray(image), np.ascontiguousarray(label)
 
 
@@ -90,9 +91,9 @@ def scale_pad_crop(
 def distort_colours(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return the image with random brightness, contrast, saturation and hue (SSD's ranges)."""
     contrast, brightness = rng.uniform(0.5, 1.5), rng.uniform(-32, 32)
-    image = cv2.convertScaleAbs(image, alpha=contrast, beta=brightness)
-    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)  # hue 0-179
     levels = np.arange(256)
+    image = cv2.LUT(image, np.clip(contrast * levels + brightness, 0, 255).astype(np.uint8))
+    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)  # hue 0-179
     saturation = np.clip(levels * rng.uniform(0.5, 1.5), 0, 255).astype(np.uint8)
     hue = ((levels + rng.integers(-9, 9, endpoint=True)) % 180).astype(np.uint8)
     hsv[..., 0] = cv2.LUT(hsv[..., 0], hue)

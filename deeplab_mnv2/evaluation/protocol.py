@@ -33,7 +33,7 @@ def protocol(
         "images": images,
         "pad": "mean pixel and label 255, bottom and right, square, never resized",
         "pad_sizes": list(config.pad_sizes),
-        "output_stride": config.output_stride or model.output_stride,
+        "output_stride": model.output_stride,
         "scales": list(config.scales),
         "flip": config.flip,
         "align_corners": model.align_corners,

@@ -13,7 +13,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from deeplab_mnv2.config import DataSet, EvaluationConfig
-from deeplab_mnv2.data.pipeline import evaluation_batches
+from deeplab_mnv2.data.pipeline import Chosen, evaluation_batches
 from deeplab_mnv2.evaluation.bootstrap import score_intervals
 from deeplab_mnv2.evaluation.metrics import scores
 from deeplab_mnv2.evaluation.objects import object_size_scores
@@ -21,8 +21,8 @@ from deeplab_mnv2.evaluation.pictures import Picture, choose, save
 from deeplab_mnv2.evaluation.protocol import protocol
 from deeplab_mnv2.evaluation.reliability import calibration
 from deeplab_mnv2.evaluation.scoring import Counts, count, make_scorer, weights_digest
-from deeplab_mnv2.models.deeplab import DeepLab
-from deeplab_mnv2.sharding import batch_sharding, replicated
+from deeplab_mnv2.models.deeplab import DeepLab, at_output_stride
+from deeplab_mnv2.sharding import batch_sharding, first_process_first, replicated
 from deeplab_mnv2.writing import whole
 
 
@@ -43,6 +43,8 @@ class Evaluation:
 class Evaluator:
     """Scores parameters of a model on a data set; compiled once, whatever the number of calls.
 
+    At the output stride of `config`, which may be another than the model's.
+
     Raises:
         UserError: the data set cannot be opened or read.
     """
@@ -57,10 +59,12 @@ class Evaluator:
         mesh: Mesh,
     ):
         self._dataset = dataset
-        self._source = dataset.open()
+        self._source = first_process_first(dataset.open)
         self._config = config
         self._threads = threads
         self._mesh = mesh
+        if config.output_stride:
+            model = at_output_stride(model, config.output_stride)
         self._model_config = model.config
         graphdef, _, _ = nnx.split(model, nnx.Param, nnx.BatchStat)
         self._scorer = make_scorer(graphdef, config, model.config.num_classes, mesh)
@@ -166,7 +170,7 @@ class Evaluator:
                 )
 
         if chosen:
-            self._count(params, batch_stats, _Chosen(self._source, indices), seen)
+            self._count(params, batch_stats, Chosen(self._source, np.array(indices)), seen)
         return sorted(pictures, key=lambda picture: picture.miou)
 
 
@@ -186,15 +190,3 @@ def write(evaluation: Evaluation, folder: Path) -> None:
                 file, names=evaluation.counts.names, confusions=evaluation.counts.confusions
             )
         result.write_text(json.dumps(evaluation.result, indent=1) + "\n")
-
-
-@dataclasses.dataclass(frozen=True)
-class _Chosen:
-    source: Any
-    indices: list[int]
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, index: int) -> Any:
-        return self.source[self.indices[index]]

@@ -1,6 +1,7 @@
 """DeepLab on MobileNetV2: backbone, ASPP, decoder and logits wired together."""
 
 import copy
+import dataclasses
 
 import jax.numpy as jnp
 from flax import nnx
@@ -55,11 +56,21 @@ class DeepLab(nnx.Module):
         `rngs` is needed in training mode only, for dropout.
         """
         points = self.backbone.endpoints(image)
-        x = self.aspp(points["features"])  # (B, H/os, W/os, 256)
+        # Behind ASPP's projection, also where a decoder follows (TensorFlow DeepLab).
+        x = self.dropout(self.aspp(points["features"]), rngs=rngs)  # (B, H/os, W/os, 256)
         if self.decoder is not None:
             x = self.decoder(x, points["low_level"])  # (B, H/4, W/4, 256)
-        return self.classifier(self.dropout(x, rngs=rngs))
+        return self.classifier(x)
 
     def normalize(self, image: Array) -> Array:
         """Map grey levels 0-255 (B, H, W, channels) to the range the weights expect."""
         return normalize(image, self.config)
+
+
+def at_output_stride(model: DeepLab, output_stride: int) -> DeepLab:
+    """Return a model with the same weights and another output stride, in evaluation mode."""
+    config = dataclasses.replace(model.config, output_stride=output_stride)
+    other = nnx.eval_shape(lambda: DeepLab(config, rngs=nnx.Rngs(0)))
+    nnx.update(other, nnx.state(model))
+    other.eval()
+    return other

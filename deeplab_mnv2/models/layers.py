@@ -165,10 +165,11 @@ def resize(x: Array, size: Sequence[int], *, align_corners: bool) -> Array:
     # Columns first, on the small tensor; then rows are one product with W' * C columns for each
     # image. Without the batch axis XLA's CPU backend lets rows lie last in memory, and whatever
     # reads the classes of a pixel begins with a copy that takes longer than the product.
-    x = jnp.einsum("pw,bhwc->bhpc", columns, x)
+    # In full float32: GPUs and TPUs would round the weights to a few bits.
+    x = jnp.einsum("pw,bhwc->bhpc", columns, x, precision="highest")
     batch, height, width, channels = x.shape
     rows = jnp.broadcast_to(rows, (batch, *rows.shape))
-    x = rows @ x.reshape(batch, height, width * channels)
+    x = jnp.matmul(rows, x.reshape(batch, height, width * channels), precision="highest")
     return x.reshape(batch, size[0], width, channels)
 
 

@@ -28,21 +28,35 @@ def _copy(state: TrainState) -> TrainState:
 
 
 class Checkpoints:
-    """The checkpoints of a workdir; keeps the newest two and the best by mIoU."""
+    """The checkpoints of a workdir; keeps the newest two and the best by mIoU.
 
-    def __init__(self, workdir: Path):
+    With `reading` nothing in the workdir changes, where a run may be saving meanwhile; without,
+    damaged checkpoints are moved aside and what a killed save left behind is removed.
+
+    Raises:
+        UserError: there are checkpoints, but all of them are damaged; or, `reading`, any is.
+    """
+
+    def __init__(self, workdir: Path, *, reading: bool = False):
         self._workdir = workdir
         self._folder = workdir.absolute() / "checkpoints"
         self._saving: Any = None
         self._saved_at = time.monotonic()
+        self._reading = reading
+        self._damage: list[str] = []
         # Orbax reads these files of every checkpoint to open any.
-        self._damage = [
-            self._set_aside(folder.name, _unreadable(folder, error))
-            for folder in sorted(self._folder.glob("[0-9]*"))
-            for name in ("_CHECKPOINT_METADATA", "metrics/metrics")
-            if (error := _json_error(folder / name)) is not None and folder.exists()
-        ]
+        for folder in sorted(self._folder.glob("[0-9]*")):
+            for name in ("_CHECKPOINT_METADATA", "metrics/metrics"):
+                if (error := _json_error(folder / name)) is not None and folder.exists():
+                    damage = _unreadable(folder, error)
+                    if reading:
+                        raise UserError(f"{damage} The run's own command goes on without it.")
+                    self._damage.append(self._set_aside(folder.name, damage))
         self._open()
+        if self._damage and not self.steps:
+            raise UserError(
+                f"{' '.join(self._damage)} None is left: choose another --workdir to start again."
+            )
 
     def _open(self) -> None:
         policies = ocp.training.preservation_policies
@@ -55,7 +69,7 @@ class Checkpoints:
                     policies.BestN(get_metric_fn=_miou, reverse=False, n=1),
                 ]
             ),
-            cleanup_tmp_directories=True,
+            cleanup_tmp_directories=not self._reading,
         )
 
     def __enter__(self) -> "Checkpoints":
@@ -86,7 +100,8 @@ class Checkpoints:
         self._require_space(step, sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
         # A copy: the next step donates the state, and on CPU Orbax reads its buffers in place.
         state = jax.block_until_ready(_copy(state))
-        miou = None if scores is None else {"miou": scores["miou"]}
+        # Where nothing is labelled there is no score.
+        miou = None if scores is None or scores["miou"] is None else {"miou": scores["miou"]}
         with self._writing(step):
             self._saving = step, self._checkpointer.save_async(step, state, metrics=miou)
         self._saved_at = time.monotonic()
@@ -144,7 +159,7 @@ class Checkpoints:
         """
         while True:
             try:
-                return self.restore(abstract_state), self._damage
+                return self._restore(abstract_state, self.steps[-1]), self._damage
             except UserError as error:
                 if len(self.steps) == 1:
                     raise
@@ -161,37 +176,47 @@ class Checkpoints:
             shutil.rmtree(aside, ignore_errors=True)
             (self._folder / step).replace(aside)
         multihost_utils.sync_global_devices(f"checkpoint {step} is set aside")
-        return f"{error} It now lies in {aside}, and the one before it is used."
+        return f"{error} It now lies in {aside}; one before it is used."
 
-    def restore(self, abstract_state: TrainState, step: int | None = None) -> TrainState:
-        """Return the checkpoint of a step (the newest by default), placed as `abstract_state`.
-
-        Raises:
-            UserError: it does not exist, is damaged, or is of another network.
-        """
-        steps = self.steps
-        step = steps[-1] if step is None and steps else step
-        folder = self._folder
-        if step not in steps:
-            raise UserError(f"{folder} holds no checkpoint of step {step}; it holds {steps}.")
+    def _restore(self, abstract_state: TrainState, step: int) -> TrainState:
         try:
             return self._checkpointer.load(step, abstract_state)
         except Exception as error:
             # Orbax raises whatever its storage layers raise; all of it means the same here.
-            raise _unreadable(folder / str(step), error) from error
+            raise _unreadable(self._folder / str(step), error) from error
 
-    def restore_weights(
-        self, params: nnx.State, batch_stats: nnx.State
-    ) -> tuple[nnx.State, nnx.State]:
-        """Return the newest scored parameters and norm statistics, shaped as those given.
+    def find(self, which: str) -> int:
+        """Return the step of the checkpoint asked for: "newest", "best" (by mIoU) or a number.
 
         Raises:
-            UserError: there is no checkpoint, or it is damaged.
+            UserError: there is no such checkpoint.
+        """
+        steps, folder = self.steps, self._folder
+        if not steps:
+            raise UserError(f"{folder} holds no checkpoint yet; train for longer first.")
+        if which == "newest":
+            return steps[-1]
+        if which == "best":
+            best = max(self._checkpointer.checkpoints, key=lambda found: _miou(found.metrics))
+            if not best.metrics:
+                raise UserError(f"No checkpoint in {folder} has a score yet; use the newest.")
+            return best.step
+        if which not in map(str, steps):
+            raise UserError(
+                f"{folder} holds no checkpoint of step {which}; give newest, best or one of "
+                f"{', '.join(map(str, steps))}."
+            )
+        return int(which)
+
+    def restore_weights(
+        self, step: int, params: nnx.State, batch_stats: nnx.State
+    ) -> tuple[nnx.State, nnx.State]:
+        """Return the scored parameters and norm statistics of a step, shaped as those given.
+
+        Raises:
+            UserError: the checkpoint is damaged.
         """
         folder = self._folder
-        if not self.steps:
-            raise UserError(f"{folder} holds no checkpoint yet; train for longer first.")
-        step = self.steps[-1]
         try:
             # On one device, wherever it was trained: the devices of then may not be there now.
             place = jax.sharding.SingleDeviceSharding(jax.devices()[0])

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from deeplab_mnv2.errors import UserError
@@ -82,7 +83,6 @@ class FiniteGuard:
     """
 
     def __init__(self, workdir: Path, policy: str):
-        self.skipped = 0
         self._workdir, self._policy = workdir, policy
         self._in_a_row = 0
         self._pending: tuple[int, Any, dict[str, np.ndarray]] | None = None
@@ -109,7 +109,6 @@ class FiniteGuard:
         if bool(finite):
             self._in_a_row = 0
             return []
-        self.skipped += 1
         self._in_a_row += 1
         path = _write_batch(self._workdir, step, batch)
         found = (
@@ -125,7 +124,9 @@ class FiniteGuard:
 
 
 def _write_batch(workdir: Path, step: int, batch: dict[str, np.ndarray]) -> Path:
-    path = workdir / f"nonfinite_step_{step}.npz"
+    # Each process has its own part of the batch.
+    part = f"_process_{jax.process_index()}" if jax.process_count() > 1 else ""
+    path = workdir / f"nonfinite_step_{step}{part}.npz"
     with whole(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, step=step, **batch)  # pyright: ignore[reportArgumentType]
     return path

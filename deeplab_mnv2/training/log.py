@@ -1,8 +1,8 @@
 """Progress on the terminal, `metrics.jsonl`, TensorBoard events and, if asked for, W&B."""
 
-import hashlib
 import importlib
 import json
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -138,8 +138,7 @@ def _start_wandb(project: str, workdir: Path, settings: dict[str, Any] | None) -
         return wandb.init(
             project=project,
             name=workdir.name,
-            # The same workdir is the same run, however often it is interrupted.
-            id=hashlib.sha256(str(workdir.absolute()).encode()).hexdigest()[:16],
+            id=_wandb_id(workdir),
             resume="allow",
             dir=workdir,
             config=settings,
@@ -149,6 +148,15 @@ def _start_wandb(project: str, workdir: Path, settings: dict[str, Any] | None) -
             f"Weights & Biases refuses ({str(error).splitlines()[0]}); log in with wandb login, or "
             "leave train.wandb_project empty."
         ) from error
+
+
+def _wandb_id(workdir: Path) -> str:
+    """Return the name of a workdir's run, kept in it: the same however often it is interrupted."""
+    path = workdir / "wandb_id"
+    if not path.exists():
+        with whole(path) as temporary:
+            temporary.write_text(secrets.token_hex(8))
+    return path.read_text()
 
 
 def _record(line: bytes, where: str) -> dict[str, Any]:

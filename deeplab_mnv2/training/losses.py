@@ -41,7 +41,7 @@ def _losses(logits: Array, label: Array, align_corners: bool) -> tuple[Array, Ar
 
     def losses(_: None, chunk: tuple[Array, Array]) -> tuple[None, tuple[Array, Array]]:
         weights, label = chunk
-        full = jnp.tensordot(weights, widened, 1)  # (CHUNK, B, classes, W)
+        full = _product(weights, widened)  # (CHUNK, B, classes, W)
         largest = jnp.max(full, 2)
         total = largest + jnp.log(jnp.sum(jnp.exp(full - largest[:, :, None]), 2))
         own = jnp.sum(jnp.where(_is_class(label, full), full, 0), 2)
@@ -68,14 +68,14 @@ def _losses_backward(
 
     def accumulate(sums: Array, chunk: tuple[Array, ...]) -> tuple[Array, None]:
         weights, label, total, gradient = chunk
-        full = jnp.tensordot(weights, widened, 1)
+        full = _product(weights, widened)
         error = jnp.exp(full - total[:, :, None]) - _is_class(label, full)
-        return sums + jnp.tensordot(weights.T, error * gradient[:, :, None], 1), None
+        return sums + _product(weights.T, error * gradient[:, :, None]), None
 
     gradient = jnp.where(label == IGNORE_LABEL, 0, gradient)
     chunks = (rows, _chunks(label, IGNORE_LABEL), totals, _chunks(gradient, 0))
     sums, _ = lax.scan(accumulate, jnp.zeros_like(widened), chunks)
-    return jnp.transpose(sums @ columns, (1, 0, 3, 2)), None
+    return jnp.transpose(_product(sums, columns), (1, 0, 3, 2)), None
 
 
 _pixel_losses = jax.custom_vjp(_value, nondiff_argnums=(2,))
@@ -92,9 +92,14 @@ def _weights(logits: Array, label: Array, align_corners: bool) -> tuple[Array, A
     return jnp.pad(rows, ((0, missing), (0, 0))).reshape(-1, CHUNK, rows.shape[1]), columns
 
 
+def _product(x: Array, y: Array) -> Array:
+    # In full float32: GPUs and TPUs would round the interpolation weights to a few bits.
+    return jnp.tensordot(x, y, 1, precision="highest")
+
+
 def _widen(logits: Array, columns: Array) -> Array:
     # Columns last and rows first: no product below has to transpose anything.
-    return jnp.transpose(logits, (1, 0, 3, 2)) @ columns.T  # (h, B, classes, W)
+    return _product(jnp.transpose(logits, (1, 0, 3, 2)), columns.T)  # (h, B, classes, W)
 
 
 def _chunks(x: Array, fill: int) -> Array:

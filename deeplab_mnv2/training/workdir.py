@@ -14,8 +14,10 @@ from deeplab_mnv2.training.checkpoint import Checkpoints
 from deeplab_mnv2.validation import validate_model
 from deeplab_mnv2.writing import whole
 
-# Settings that may change when a run goes on: they do not alter what is computed, except
-# total_steps, which bends the schedule from there on and is announced.
+# Settings that may change when a run goes on, besides `evaluation`: they do not alter what is
+# learned, except total_steps, which bends the schedule from there on and is announced. Where the
+# data lies may change, the examples may not: `examples` is their digest.
+_PLACES = ("root", "data_dir", "manual_dir")
 _MAY_CHANGE = {
     "train.total_steps",
     "train.log_every",
@@ -28,6 +30,7 @@ _MAY_CHANGE = {
     "train.space",
     "data.threads",
     "data.workers",
+    *(f"data.{part}.{name}" for part in ("train", "val") for name in _PLACES),
 }
 
 
@@ -38,33 +41,36 @@ def open_workdir(workdir: Path, config: Config) -> list[str]:
         UserError: it cannot be written, or holds a run with other settings.
     """
     path = workdir / "config.json"
-    # Beside the settings what the classes are called, for whoever uses the weights later.
-    settings = {**to_dict(config), "class_names": list(config.data.train.class_names)}
+    settings = {
+        **to_dict(config),
+        # For whoever uses the weights later.
+        "class_names": list(config.data.train.class_names),
+        "examples": config.data.train.digest(),
+    }
     text = json.dumps(settings, indent=2) + "\n"
     messages = []
     if path.exists():
-        # Runs from before names were stored have none.
-        before = _flat({"class_names": settings["class_names"], **_read(path)})
-        now = _flat(json.loads(text))
-        for name in sorted(before.keys() | now.keys()):
-            if before.get(name) == now.get(name):
+        before, now = _flat(_read(path)), _flat(json.loads(text))
+        # A setting that only one of them knows came or went with a version of this package.
+        for name in sorted(before.keys() & now.keys()):
+            if before[name] == now[name]:
                 continue
-            if name not in _MAY_CHANGE:
+            if name not in _MAY_CHANGE and not name.startswith("evaluation."):
                 raise UserError(
-                    f"{workdir} holds a run with {name}={before.get(name)!r}, but this one has "
-                    f"{now.get(name)!r}; choose another --workdir or the same setting."
+                    f"{workdir} holds a run with {name}={before[name]!r}, but this one has "
+                    f"{now[name]!r}; choose another --workdir or the same setting."
                 )
-            messages.append(f"{name} was {before.get(name)!r} and is {now.get(name)!r} now")
+            messages.append(f"{name} was {before[name]!r} and is {now[name]!r} now")
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        if jax.process_index() == 0:
-            with whole(path) as temporary:
-                temporary.write_text(text)
     except OSError as error:
         raise UserError(
             f"The workdir {workdir} cannot be written ({error.strerror}); choose another "
             "--workdir or mend its permissions."
         ) from error
+    if jax.process_index() == 0:
+        with whole(path) as temporary:
+            temporary.write_text(text)
     return messages
 
 
@@ -77,8 +83,11 @@ def load_class_names(workdir: Path) -> tuple[str, ...]:
     return tuple(_read(_config_of(workdir)).get("class_names", ()))
 
 
-def load_model(workdir: Path) -> DeepLab:
-    """Return the newest model of a run in evaluation mode, with averaged weights where kept.
+def load_model(workdir: Path, checkpoint: str = "newest") -> DeepLab:
+    """Return a model of a run in evaluation mode, with averaged weights where kept.
+
+    `checkpoint` is "newest", "best" (by validation mIoU, of those kept) or a step. The run may be
+    training meanwhile.
 
     Raises:
         UserError: there is no run or no checkpoint, or one of its files is damaged.
@@ -91,8 +100,9 @@ def load_model(workdir: Path) -> DeepLab:
     validate_model(config)
     model = nnx.eval_shape(lambda: DeepLab(config, rngs=nnx.Rngs(0)))
     _, params, batch_stats = nnx.split(model, nnx.Param, nnx.BatchStat)
-    with Checkpoints(workdir) as checkpoints:
-        for state in checkpoints.restore_weights(params, batch_stats):
+    with Checkpoints(workdir, reading=True) as checkpoints:
+        step = checkpoints.find(checkpoint)
+        for state in checkpoints.restore_weights(step, params, batch_stats):
             nnx.update(model, state)
     model.eval()
     return model

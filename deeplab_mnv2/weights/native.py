@@ -56,13 +56,8 @@ def save(
         "digest": _digest(tensors),
     }
     target = Path(path)
-    try:
-        with whole(target) as temporary:
-            temporary.write_bytes(safetensors.numpy.save(tensors, metadata))
-    except OSError as error:
-        raise UserError(
-            f"{target} cannot be written ({error.strerror}); choose another place."
-        ) from error
+    with whole(target) as temporary:
+        temporary.write_bytes(safetensors.numpy.save(tensors, metadata))
 
 
 def from_native(
