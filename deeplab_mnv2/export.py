@@ -8,20 +8,25 @@ labels in their metadata; StableHLO files take uint8 images of any batch and any
 """
 
 import importlib
+import json
 import os
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from absl import flags
+from flax import nnx
 
 from deeplab_mnv2 import cli, weights
 from deeplab_mnv2.config import ModelConfig
 from deeplab_mnv2.data.folder import Folder
 from deeplab_mnv2.errors import UserError
+from deeplab_mnv2.evaluation.scoring import weights_digest
 from deeplab_mnv2.exporting import native
 from deeplab_mnv2.exporting.check import LEAST_AGREEMENT, Agreement, compare
 from deeplab_mnv2.exporting.target import PRECISIONS, Target, draw_images, read_images
+from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.training.workdir import load_class_names, load_model
 from deeplab_mnv2.writing import whole
 
@@ -63,6 +68,25 @@ def export(
     return agreement
 
 
+def scores_of(workdir: Path, model: DeepLab) -> dict[str, Any] | None:
+    """Return what a run's `eval.json` says of this model, None where it is another's.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = workdir / "eval.json"
+    if not path.exists():
+        return None
+    _, params, batch_stats = nnx.split(model, nnx.Param, nnx.BatchStat)
+    try:
+        found = json.loads(path.read_text())
+        if found["protocol"]["weights"] != weights_digest(params, batch_stats):
+            return None
+        return {name: found[name] for name in ("miou", "ci95", "images", "protocol")}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(f"{path} is damaged ({error}); evaluate the run anew.") from error
+
+
 def main() -> None:
     """Run the command."""
     given = flags.FLAGS
@@ -72,11 +96,10 @@ def main() -> None:
         raise UserError("Give either --weights FILE or --workdir RUN, which says what to export.")
     if given.workdir:
         workdir = Path(given.workdir)
-        source = weights.from_model(
-            load_model(workdir, given.checkpoint),
-            {"source": given.workdir, "checkpoint": given.checkpoint},
-            load_class_names(workdir),
-        )
+        model = load_model(workdir, given.checkpoint)
+        provenance = {"source": given.workdir, "checkpoint": given.checkpoint}
+        source = weights.from_model(model, provenance, load_class_names(workdir))
+        source.scores = scores_of(workdir, model)
     else:
         source = weights.read(given.weights)
     output = Path(given.output)

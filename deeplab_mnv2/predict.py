@@ -26,12 +26,10 @@ from deeplab_mnv2.canvas import Photo
 from deeplab_mnv2.data.folder import IMAGE_SUFFIXES
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.segmentation import Segmentation
-from deeplab_mnv2.segmenter import LONG_SIDE, Segmenter
+from deeplab_mnv2.segmenter import LONG_SIDE, PACKAGED_WEIGHTS, Segmenter
 from deeplab_mnv2.training.workdir import load_class_names, load_model
 from deeplab_mnv2.writing import whole
 
-# Comes with the package.
-PACKAGED_WEIGHTS = Path(__file__).parent / "weights" / "voc_mobile.safetensors"
 # Results that wait to be written; a photograph of 12 megapixels takes 150 MB until it is.
 _WAITING = 2
 
@@ -166,11 +164,6 @@ def _segmenter(file: str, workdir: str, checkpoint: str, long_side: int) -> Segm
     if workdir:
         model = load_model(Path(workdir), checkpoint)
         return Segmenter(model, load_class_names(Path(workdir)), long_side=long_side)
-    if not file and not PACKAGED_WEIGHTS.is_file():
-        raise UserError(
-            "This installation comes without weights; give --weights with a file, a folder or "
-            "hf://owner/name, or --workdir with a run."
-        )
     return Segmenter.load(file or PACKAGED_WEIGHTS, long_side=long_side)
 
 
@@ -220,7 +213,9 @@ def _wait(waiting: deque, on_done: Callable[[Path], None]) -> None:
 
 if __name__ == "__main__":
     # Here, not above: commands share flag names, and a program may import several of them.
-    flags.DEFINE_string("weights", "", "File, folder or hf://owner/name; default VOC's.")
+    flags.DEFINE_string(
+        "weights", "", "File, folder or hf://owner/name; default the package's, for VOC."
+    )
     flags.DEFINE_string("workdir", "", "Use this run instead.")
     flags.DEFINE_string("checkpoint", "newest", "Of the run: newest, best (by mIoU) or a step.")
     flags.DEFINE_string("output", "", "Folder for the results.")

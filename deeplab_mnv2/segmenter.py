@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import TypeVar
 
 import jax
@@ -20,6 +21,9 @@ from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.segmentation import Segmentation
 from deeplab_mnv2.weights.tensors import number_classes
+
+# The mobile head trained on VOC on two CPU cores; weights/voc_mobile.md is its card.
+PACKAGED_WEIGHTS = Path(__file__).parent / "weights" / "voc_mobile.safetensors"
 
 T = TypeVar("T")
 # Which (canvas, corner) lie in the rows of the logits.
@@ -37,7 +41,7 @@ class Segmenter:
     The network sees objects best at the size they had in training, so a photograph whose longer
     side exceeds `long_side` is scaled down to it; its label keeps the photograph's size. It is
     then padded with the mean pixel at the bottom and right to the next of `canvas.SIDES`,
-    square, as in evaluation. `long_side` 0 scales nothing: a photograph beyond the last of them
+    square. `long_side` 0 scales nothing: a photograph beyond the last of them
     is covered by overlapping windows, whose logits are blended at the network's own resolution,
     before they are upsampled, so that memory stays bounded and no seams appear.
 
@@ -73,14 +77,15 @@ class Segmenter:
     @classmethod
     def load(
         cls,
-        path: str | os.PathLike[str],
+        path: str | os.PathLike[str] = PACKAGED_WEIGHTS,
         class_names: Sequence[str] = (),
         *,
         long_side: int = LONG_SIDE,
     ) -> "Segmenter":
         """Return the segmenter with the weights of a file, a folder or hf://owner/name.
 
-        Classes are called as the file calls them (see `weights.read`) unless named here.
+        Without a path they are the package's own, for VOC's classes. Classes are called as the file
+        calls them (see `weights.read`) unless named here.
 
         Raises:
             UserError: the weights cannot be read (see `weights.load`).

@@ -171,3 +171,14 @@ def test_width_is_read_from_channels(width, divisible_by):
     tensors[f"{BLOCKS[3]}.project.conv.kernel"] = np.zeros((1, 1, 1, 7))
     with pytest.raises(UserError, match="of any width"):
         read_width(tensors, "file")
+
+
+def test_networks_of_one_shape_do_not_share_their_weights():
+    given = random_weights(width_multiplier=0.35, head_channels=32)
+    first = weights.build(given)
+    before = {name: np.asarray(variable[...]) for name, variable in variables(first).items()}
+    for array in given.tensors.values():
+        array += 1
+    weights.build(given)
+    for name, variable in variables(first).items():
+        np.testing.assert_array_equal(variable[...], before[name], err_msg=name)

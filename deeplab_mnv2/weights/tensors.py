@@ -171,8 +171,8 @@ def check(weights: Weights) -> Weights:
 
 def abstract_model(config: ModelConfig, kind: str) -> DeepLab | Classifier:
     """Return the network with shapes for arrays, which costs no memory."""
-    # A copy, because a key must not change.
-    return nnx.merge(*_abstract_state(dataclasses.replace(config), kind))
+    # Copies: a key must not change, and the variables are filled for one caller alone.
+    return nnx.merge(*_abstract_state(dataclasses.replace(config), kind), copy=True)
 
 
 @functools.lru_cache(maxsize=8)
