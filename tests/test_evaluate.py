@@ -25,6 +25,24 @@ def test_another_output_stride_has_the_same_weights(config):
         np.testing.assert_array_equal(one, other)
 
 
+def test_the_stride_that_is_stamped_is_the_one_scored_at(config):
+    model = DeepLab(config.model, rngs=nnx.Rngs(0))
+    model.eval()
+    settings = dataclasses.replace(config.evaluation, output_stride=8)
+    asked, own, coarse = (
+        evaluate(network, dataclasses.replace(config, evaluation=scored)).result
+        for network, scored in (
+            (model, settings),
+            (at_output_stride(model, 8), config.evaluation),
+            (model, config.evaluation),
+        )
+    )
+    assert asked["confusion"] == own["confusion"] != coarse["confusion"]
+    stamps = [result["protocol"] for result in (asked, own, coarse)]
+    assert [stamp["output_stride"] for stamp in stamps] == [8, 8, 16]
+    assert stamps[0]["protocol_hash"] == stamps[1]["protocol_hash"] != stamps[2]["protocol_hash"]
+
+
 def test_classes_must_agree(config):
     model = DeepLab(dataclasses.replace(config.model, num_classes=5), rngs=nnx.Rngs(0))
     with pytest.raises(UserError, match="num_classes"):

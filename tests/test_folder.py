@@ -62,8 +62,10 @@ def test_two_folders_without_lists(tmp_path):
 
 def test_list_of_pairs_of_paths(voc):
     path = voc / "ImageSets/Segmentation/pairs.txt"
-    path.write_text("JPEGImages/2007_0.jpg SegmentationClass/2007_0.png\n")
-    assert Folder(root=str(voc), split="pairs").open()[0]["name"] == "2007_0"
+    # Published lists of trainaug begin their paths with a slash.
+    for slash in ("", "/"):
+        path.write_text(f"{slash}JPEGImages/2007_0.jpg {slash}SegmentationClass/2007_0.png\n")
+        assert Folder(root=str(voc), split="pairs").open()[0]["name"] == "2007_0"
 
 
 def test_upright_by_exif_and_grey_photographs(voc):

@@ -73,6 +73,12 @@ def test_an_image_given_twice_counts_once(photos):
     assert _names("a/x.jpg", "a", "./a/x.jpg") == {"a/x.jpg": "x", "a/deep/y.PNG": "deep/y"}
 
 
+def test_links_keep_their_own_names(photos):
+    for name in ("cat.jpg", "dog.jpg"):
+        (photos / name).symlink_to(photos / "a/x.jpg")
+    assert _names("cat.jpg", "dog.jpg") == {"cat.jpg": "cat", "dog.jpg": "dog"}
+
+
 def test_results_of_an_earlier_run_are_no_photographs(photos):
     assert "b/x.png" not in _names(".", output="b")
     assert len(_names(".", output="out")) == 5

@@ -23,3 +23,36 @@ def test_every_score_follows_from_its_confusion_matrix():
             union = sum(row) + sum(r[label] for r in result["confusion"]) - row[label]
             ious += [row[label] / union] if union else []
         assert result["miou"] == pytest.approx(sum(ious) / len(ious), abs=1e-12)
+
+
+def _keep(folder, name, miou, **facts):
+    row = {
+        "experiment": "voc_small",
+        "start": "x.tflite",
+        "steps": 10,
+        "batch_size": 2,
+        "device": "2 CPU cores",
+        "minutes": 1,
+        "parameters": 5,
+        "multiply_adds": 7,
+        "seed": 0,
+        **facts,
+    }
+    protocol = {"images": 3, "split": "val", "output_stride": 16, "scales": [1.0], "flip": False}
+    protocol["protocol_hash"] = facts.pop("protocol_hash", "same")
+    scores = {"miou": miou, "ci95": [0, 1], "boundary_miou": {"4": miou}, "protocol": protocol}
+    place = folder / "results" / name
+    place.mkdir(parents=True)
+    (place / "row.json").write_text(json.dumps(row))
+    (place / "eval.json").write_text(json.dumps(scores))
+
+
+def test_seeds_of_one_protocol_are_averaged_and_no_others(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "HERE", tmp_path)
+    for seed, miou in enumerate((0.50, 0.52, 0.54)):
+        _keep(tmp_path, f"seed{seed}", miou, seed=seed)
+    _keep(tmp_path, "otherwise", 0.9, seed=3, protocol_hash="other")
+    lines = results.table().splitlines()[2:]
+    assert len(lines) == 5
+    (mean,) = [line for line in lines if "standard deviation" in line]
+    assert "of 3 seeds | | | | | 52.00 ± 2.00 |" in mean

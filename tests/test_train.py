@@ -67,6 +67,45 @@ def test_the_newest_checkpoint_is_the_model(finished):
     assert weights_digest(params, batch_stats) == result["protocol"]["weights"]
 
 
+def test_a_checkpoint_is_chosen_by_step_or_score(finished):
+    workdir, result = finished
+    newest, best, second = (
+        weights_digest(*nnx.split(load_model(workdir, name), nnx.Param, nnx.BatchStat)[1:])
+        for name in ("newest", "best", "2")
+    )
+    # Only the last step was scored.
+    assert newest == best == result["protocol"]["weights"] != second
+    with pytest.raises(UserError, match=r"no checkpoint of step 3; give newest, best or one of 2"):
+        load_model(workdir, "3")
+
+
+def test_looking_at_a_run_changes_nothing_in_it(finished, tmp_path):
+    workdir, _ = finished
+    shutil.copytree(workdir, tmp_path / "run")
+    saves = tmp_path / "run" / "checkpoints"
+    # What a run that is saving has there meanwhile.
+    (saves / "5.orbax-checkpoint-tmp").mkdir()
+    (saves / "5.orbax-checkpoint-tmp" / "part").write_text("half")
+    load_model(tmp_path / "run")
+    (saves / "2" / "_CHECKPOINT_METADATA").write_text("{")
+    with pytest.raises(UserError, match=r"checkpoints/2 cannot be read"):
+        load_model(tmp_path / "run")
+    assert (saves / "5.orbax-checkpoint-tmp" / "part").exists()
+    assert (saves / "2").is_dir()
+    assert not list((tmp_path / "run").glob("damaged*"))
+
+
+def test_a_run_without_a_sound_checkpoint_does_not_start_again(finished, module_config, tmp_path):
+    workdir, _ = finished
+    shutil.copytree(workdir, tmp_path / "run")
+    for path in (tmp_path / "run" / "checkpoints").glob("*/_CHECKPOINT_METADATA"):
+        path.write_text("{")
+    metrics = (tmp_path / "run" / "metrics.jsonl").read_text()
+    with pytest.raises(UserError, match=r"None is left: choose another --workdir"):
+        train(module_config, tmp_path / "run")
+    assert (tmp_path / "run" / "metrics.jsonl").read_text() == metrics
+
+
 @pytest.mark.parametrize("part", ["train", "val"])
 def test_a_signal_saves_and_the_same_command_ends_as_if_there_was_none(
     finished, module_config, tmp_path, monkeypatch, part
@@ -159,7 +198,16 @@ def test_an_unwritable_workdir_is_named(module_config, tmp_path):
         ("train", "accumulate", 3),
         ("train", "batch_size", 0),
         ("train", "fsdp", 3),
+        ("train", "fsdp", 0),
+        ("train", "freeze", ("decoder",)),
+        ("train", "freeze", ("backbone.stages.7",)),
+        ("model", "dropout", 1.0),
+        ("model", "image_std", (1.0, 0.0, 1.0)),
         ("evaluation", "pad_sizes", (50,)),
+        ("evaluation", "scales", ()),
+        ("evaluation", "scales", (1.0, -0.5)),
+        ("evaluation", "boundary_widths", (4, 2)),
+        ("evaluation", "batch_size", 0),
         ("loss", "class_weights", (1.0, 2.0)),
     ],
 )
