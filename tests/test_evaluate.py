@@ -1,6 +1,7 @@
 """Scoring from the command's point of view, on drawn scenes and on real images."""
 
 import dataclasses
+import re
 
 import jax
 import numpy as np
@@ -13,6 +14,7 @@ from deeplab_mnv2.data.folder import Folder
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.evaluate import _warn_of_other_classes, evaluate
 from deeplab_mnv2.models.deeplab import DeepLab, at_output_stride
+from deeplab_mnv2.segmenter import PACKAGED_WEIGHTS
 
 
 def test_another_output_stride_has_the_same_weights(config):
@@ -57,14 +59,24 @@ def test_weights_of_other_classes_are_told(capsys):
     assert "the data set calls 'disc' the weights call 'cat' (1 differ)" in found
 
 
+def score_on_real_voc(path, shared, config):
+    config.data.val = Folder(root=str(shared / "voc2012"), split="val")
+    config.evaluation = EvaluationConfig()
+    result = evaluate(weights.load(str(path)), config).result
+    assert result["images"] == 443
+    assert result["compilations"] == 1
+    return result["miou"]
+
+
 @pytest.mark.slow
 def test_googles_weights_reach_their_score_on_real_voc(shared, config):
-    root = str(shared / "voc2012")
-    model = weights.load(str(shared / "weights/deeplabv3_mnv2_pascal_quant.tflite"))
-    config.data.val = Folder(root=root, split="val")
-    config.evaluation = EvaluationConfig()
-    result = evaluate(model, config).result
+    path = shared / "weights/deeplabv3_mnv2_pascal_quant.tflite"
     # LiteRT's own run of the file on these images: 0.7252.
-    assert result["images"] == 443
-    assert result["miou"] == pytest.approx(0.7252, abs=0.01)
-    assert result["compilations"] == 1
+    assert score_on_real_voc(path, shared, config) == pytest.approx(0.7252, abs=0.01)
+
+
+@pytest.mark.slow
+def test_the_packages_weights_have_the_score_on_their_card(shared, config):
+    card = PACKAGED_WEIGHTS.with_suffix(".md").read_text()
+    stated = float(re.search(r"Score:\*\* ([\d.]+) mIoU", card)[1])
+    assert score_on_real_voc(PACKAGED_WEIGHTS, shared, config) == pytest.approx(stated, abs=0.001)

@@ -6,11 +6,13 @@ import io
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import skimage
 from PIL import Image
 
 from deeplab_mnv2 import canvas, weights
 from deeplab_mnv2 import segmenter as segmenter_module
 from deeplab_mnv2.data.decode import read_label
+from deeplab_mnv2.data.voc_classes import VOC_CLASSES
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.segmentation import Segmentation
@@ -288,3 +290,9 @@ def test_published_weights_segment_a_photograph(shared):
     labelled = label != 255
     assert (found.label == label)[labelled].mean() > 0.9
     assert list(found.classes())[:2] == ["background", "aeroplane"]
+
+
+def test_without_a_file_the_packages_weights_find_a_cat():
+    segmenter = Segmenter.load()
+    assert segmenter.class_names == VOC_CLASSES
+    assert segmenter(skimage.data.chelsea()).classes()["cat"] > 0.5
