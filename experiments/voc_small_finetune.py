@@ -16,9 +16,9 @@ def get_config(folder: str = "") -> Config:
     config = voc_small.get_config(folder)
     config.data.crop_size = 513
     config.data.scale_range, config.data.scale_step = (0.5, 2.0), 0.25
-    config.optimizer = OptimizerConfig(rule=AdamW(), learning_rate=1e-4, warmup_steps=20)
+    config.optimizer = OptimizerConfig(rule=AdamW(), learning_rate=2e-5, warmup_steps=20)
     config.train.init_parts = ("backbone", "aspp", "classifier")
     config.train.freeze_norm = True
-    config.train.total_steps, config.train.batch_size = 400, 8
-    config.train.eval_every = 200
+    config.train.total_steps, config.train.batch_size = 200, 8
+    config.train.eval_every = 100
     return config

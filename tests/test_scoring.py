@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -10,6 +11,7 @@ from deeplab_mnv2.config import IGNORE_LABEL, EvaluationConfig, ModelConfig
 from deeplab_mnv2.data.shapes import Shapes
 from deeplab_mnv2.evaluation.protocol import differing_fields
 from deeplab_mnv2.evaluation.result import Evaluator
+from deeplab_mnv2.evaluation.scoring import class_probabilities
 from deeplab_mnv2.models.deeplab import DeepLab
 from tests.networks import apply, randomize_norms
 from tests.test_state import mesh_of
@@ -118,3 +120,24 @@ def test_pictures_are_spread_from_worst_to_best(model):
     values = [picture.miou for picture in evaluation.pictures]
     assert len(values) == 3
     assert values == sorted(values)
+
+
+class _Colours:
+    """Stands in for a network: the probabilities of a pixel are its colours."""
+
+    config = ModelConfig(num_classes=3)
+
+    def normalize(self, image):
+        return image
+
+    def __call__(self, image):
+        return jnp.log(image)
+
+
+def test_every_view_is_brought_back_before_it_counts():
+    rows, columns = np.mgrid[:33, :49] / 48
+    # Bilinear resizing reproduces ramps at any scale, and their mirror images differ from them.
+    ramps = np.stack([0.1 + 0.3 * rows, 0.1 + 0.4 * columns], axis=-1)
+    image = np.concatenate([ramps, 1 - ramps.sum(axis=-1, keepdims=True)], axis=-1)
+    found = class_probabilities(_Colours(), jnp.asarray(image[None]), (0.5, 1.0, 1.75), flip=True)
+    np.testing.assert_allclose(found[0], image, atol=1e-5)
