@@ -21,5 +21,5 @@ def keep_freed_memory() -> None:
     if mallopt is None:
         return
     mallopt(_MMAP_MAX, 0)
-    mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+    mallopt(_TRIM_THRESHOLD, -1)  # never
     mallopt(_ARENA_MAX, 1)
