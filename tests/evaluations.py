@@ -31,7 +31,7 @@ def made_up(*, wrong: float = 0.3, pictures: int = 6, output_stride: int = 16) -
     """Return an evaluation of drawn scenes that calls a share of the objects another class."""
     rng = np.random.default_rng(round(1000 * wrong))
     source, names = DATA.open(), DATA.class_names
-    config = EvaluationConfig(pad_sizes=(65,), bootstrap_samples=40, output_stride=output_stride)
+    config = EvaluationConfig(pad_sizes=(65,), bootstrap_samples=40)
     examples, sizes, objects = [], [], np.zeros((3, 21), np.int64)
     for index in range(len(source)):
         example = source[index]
@@ -68,7 +68,11 @@ def made_up(*, wrong: float = 0.3, pictures: int = 6, output_stride: int = 16) -
         "compilations": 1,
         "confusion": total.tolist(),
         "protocol": protocol(
-            DATA, config, ModelConfig(), images=len(examples), weights_digest=f"{wrong:.3f}"
+            DATA,
+            config,
+            ModelConfig(output_stride=output_stride),
+            images=len(examples),
+            weights_digest=f"{wrong:.3f}",
         ),
     }
     counts = Counts(
