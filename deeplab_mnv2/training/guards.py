@@ -1,5 +1,6 @@
 """What is wrong with a run, in words, while it runs."""
 
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ class Watch:
 
     def __init__(self) -> None:
         self._starved = self._risen = 0
+        self._recent: deque[float] = deque(maxlen=_LASTING)
         self._lowest = float("inf")
         self._said: set[str] = set()
 
@@ -44,7 +46,10 @@ class Watch:
                 f"The loss has risen to {values['loss']:.3g} from {self._lowest:.3g}; lower "
                 "optimizer.learning_rate or set optimizer.clip_norm.",
             )
-        self._lowest = min(self._lowest, values["loss"])
+        # The middle of a few: one lucky batch is no level to fall back to.
+        self._recent.append(values["loss"])
+        if len(self._recent) == _LASTING:
+            self._lowest = min(self._lowest, sorted(self._recent)[_LASTING // 2])
         return warnings
 
     def scores(self, confusion: np.ndarray, class_names: tuple[str, ...]) -> list[str]:
