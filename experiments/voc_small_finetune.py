@@ -2,9 +2,10 @@
 
 Starts from a whole segmentation network whose norm was folded into its kernels
 (deeplabv3_mnv2_pascal_quant.tflite, google-coral/test_data: COCO, then trainaug). Its statistics
-are measured on training images and stay, so that the first step computes what the file computes. A
-quarter of trainaug, mostly animals, teaches it nothing new: at 0.0001 for 400 steps it fell from 72.5
-to 71.0 mIoU, at this rate it stays where it was.
+are measured on training images and stay, so that the first step computes what the file computes.
+
+A quarter of trainaug, mostly animals, teaches it nothing new: at a rate of 0.0001 for 400 steps it
+fell from 72.5 to 71.0 mIoU, at this rate it stays where it was.
 
     python -m deeplab_mnv2.train --config experiments/voc_small_finetune.py:VOC2012 \
         --workdir runs/voc_small_finetune --weights deeplabv3_mnv2_pascal_quant.tflite
