@@ -34,7 +34,8 @@ FOUND = {
     "metrics": (1003, 1004),
     "batch": (1001, 1010, 1236, 1769),
     "confusions.npz": (1132,),
-    "pictures.zip": (1183,),
+    "pictures.zip": (1183, 2246, 2613),
+    "transformers": (1290,),
     "eval.json": (1053, 1193, 1472),
     "keras zip": (1043,),
 }

@@ -97,7 +97,8 @@ def load(path: Path, confusions: Mapping[str, np.ndarray]) -> dict[str, Picture]
                 pictures[name] = Picture(name, image, label, prediction, confusions[name])
     except (*DAMAGE, zipfile.BadZipFile, zlib.error, KeyError, RuntimeError) as error:
         raise UserError(
-            f"{path} does not hold the pictures of this run ({error}); evaluate it again."
+            f"{path} does not hold the pictures of this run ({str(error)[:100]}); evaluate it "
+            "again."
         ) from error
     return pictures
 

@@ -198,10 +198,16 @@ def rename(
             f"{source} holds {_count(len(unknown), 'tensor')} of another network: "
             f"{_first(unknown)}."
         )
-    return {
-        table[name]: np.ascontiguousarray(layout(table[name], array), np.float32)
-        for name, array in arrays.items()
-    }
+    found = {}
+    for name, array in arrays.items():
+        try:
+            found[table[name]] = np.ascontiguousarray(layout(table[name], array), np.float32)
+        except ValueError as error:
+            # A tensor of other axes than the layout turns round.
+            raise UserError(
+                f"{source} does not fit the network: {name} has the shape {array.shape}."
+            ) from error
+    return found
 
 
 def read_width(tensors: Mapping[str, np.ndarray], source: str) -> tuple[float, int]:
