@@ -46,18 +46,28 @@ PEERS = {
 _RUNTIMES = ("onnxruntime", "litert")
 _PACKAGES = ("jax", "flax", "torch", "transformers", "onnxruntime", "ai-edge-litert")
 
+# Seconds without work before each program's turn, and of its own work that is not timed.
+_PAUSE = 0.2
+
 Iteration = Callable[[], Any]
 
 
 def measure(programs: dict[str, Iteration], rounds: int) -> dict[str, np.ndarray]:
     """Return (rounds, 2) milliseconds of each program, by the clock and of processor time.
 
-    The programs run in turns. Processor time is that of all threads; beside other jobs it is the
-    steadier of the two, but it counts a thread that waits in a loop as busy.
+    The programs run in turns. Threads of ONNX Runtime and OpenMP go on spinning for a while when
+    their work is done, at the cost of whoever comes next: hence a pause before each turn, and runs
+    that are not timed until its own threads are awake. Processor time is that of all threads;
+    beside other jobs it is the steadier of the two, but it counts a thread that waits in a loop as
+    busy.
     """
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in programs}
     for _ in range(rounds):
         for name, program in programs.items():
+            time.sleep(_PAUSE)
+            awake = time.perf_counter() + _PAUSE
+            while time.perf_counter() < awake:
+                program()
             began, busy = time.perf_counter(), time.process_time()
             program()
             spent = time.perf_counter() - began, time.process_time() - busy

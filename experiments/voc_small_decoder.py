@@ -1,0 +1,15 @@
+"""voc_small with the decoder of DeepLabv3+: what features at stride 4 bring.
+
+    python -m deeplab_mnv2.train --config experiments/voc_small_decoder.py:VOC2012 \
+        --workdir runs/voc_small_decoder --weights tf2_mobilenet_v2_1.0_224_ptq.tflite
+    python -m deeplab_mnv2.compare runs/voc_small runs/voc_small_decoder
+"""
+
+from deeplab_mnv2.config import Config
+from experiments import voc_small
+
+
+def get_config(folder: str = "") -> Config:
+    config = voc_small.get_config(folder)
+    config.model.decoder = True
+    return config
