@@ -3,7 +3,7 @@
 Paper: Sandler et al. 2018, Table 7 (4.52 M parameters, 75.70 mIoU from a COCO checkpoint).
 Not run here.
 
-    python -m deeplab_mnv2.train --config experiments/voc_aspp_os16.py:VOC2012 \\
+    python -m deeplab_mnv2.train --config experiments/voc_aspp_os16.py:VOC2012 \
         --workdir runs/voc_aspp_os16
 """
 

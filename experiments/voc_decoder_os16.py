@@ -3,7 +3,7 @@
 Paper: Chen et al. 2018 (arXiv:1802.02611); 71.1 mIoU from ImageNet weights is published by
 VainF/DeepLabV3Plus-Pytorch under another protocol. Not run here.
 
-    python -m deeplab_mnv2.train --config experiments/voc_decoder_os16.py:VOC2012 \\
+    python -m deeplab_mnv2.train --config experiments/voc_decoder_os16.py:VOC2012 \
         --workdir runs/voc_decoder_os16
 """
 

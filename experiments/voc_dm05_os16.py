@@ -4,7 +4,7 @@ Channels are rounded as in Google's model (divisible_by 1), whose score from COC
 70.19 mIoU (TensorFlow DeepLab's model zoo). ImageNet weights of width 0.5 are rounded to 8 in
 one stage and do not fit, so this starts from random weights unless given others. Not run here.
 
-    python -m deeplab_mnv2.train --config experiments/voc_dm05_os16.py:VOC2012 \\
+    python -m deeplab_mnv2.train --config experiments/voc_dm05_os16.py:VOC2012 \
         --workdir runs/voc_dm05_os16
 """
 

@@ -3,7 +3,7 @@
 The same number of images seen as 30,000 steps of 16, the learning rate scaled with the batch and
 warmed up for five epochs of trainaug. Not run here.
 
-    python -m deeplab_mnv2.train --config experiments/voc_tpu.py --workdir runs/voc_tpu \\
+    python -m deeplab_mnv2.train --config experiments/voc_tpu.py --workdir runs/voc_tpu \
         --distributed
 """
 
