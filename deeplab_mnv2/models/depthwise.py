@@ -23,7 +23,8 @@ def depthwise_conv(
     after the image) or "symmetric" (PyTorch's: dilation * (k - 1) // 2 zeros on either side).
 
     A CPU runs shifted multiply-adds, other devices a grouped convolution. In a jaxpr either is one
-    call named `depthwise_conv`.
+    call named `depthwise_conv`. There is no kernel of our own for GPUs: Pallas' Triton backend is
+    to be removed (deprecated since JAX 0.11), and its Mosaic backend needs Hopper.
 
     Raises:
         ValueError: the kernel does not fit the channels of `x`, or `padding` is unknown.
