@@ -59,8 +59,8 @@ class Loop:
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
+        evaluation = self._make_up_evaluation(first_step, state)
         clock = _Clock(batches)
-        evaluation = None
         for step in range(first_step + 1, total_steps + 1):
             batch = next(clock)
             placed = {key: to_devices(batch[key], place) for key in ("image", "label")}
@@ -73,8 +73,8 @@ class Loop:
                 self._log(step, values, clock)
             stopped, due = self._agree(logs)
             scores = None
-            if (step % settings.eval_every == 0 or last) and not stopped:
-                evaluation = self._evaluate(step, state, last)
+            if self._evaluates(step) and not stopped:
+                evaluation = self._evaluate(step, state)
                 scores = None if evaluation is None else evaluation.result
                 stopped = 0 if evaluation else self.interrupt.signal
                 clock.restart()
@@ -92,9 +92,25 @@ class Loop:
         self._warn(total_steps, self.guard.finish())
         if evaluation is None:
             # The run was already finished: score it again rather than trust what lies there.
-            evaluation = self._evaluate(total_steps, state, last=True)
+            evaluation = self._score(state, last=True)
         if evaluation is None:
             raise Stopped("Stopped; the run is finished and saved.", self.interrupt.signal)
+        return evaluation
+
+    def _evaluates(self, step: int) -> bool:
+        train = self.config.train
+        return step % train.eval_every == 0 or step == train.total_steps
+
+    def _make_up_evaluation(self, step: int, state: TrainState) -> Evaluation | None:
+        """Evaluate where a run goes on, if a signal came before that was done."""
+        if step == 0 or not self._evaluates(step) or self.checkpoints.has_score(step):
+            return None
+        evaluation = self._evaluate(step, state)
+        if evaluation is None:
+            raise Stopped(
+                f"Stopped at step {step}; the same command goes on.", self.interrupt.signal
+            )
+        self.checkpoints.save(step, state, evaluation.result)
         return evaluation
 
     def _agree(self, logs: bool) -> tuple[int, int]:
@@ -117,8 +133,8 @@ class Loop:
         self.log.advance(step, _describe(values))
         self._warn(step, self.watch.lap(values))
 
-    def _evaluate(self, step: int, state: TrainState, last: bool) -> Evaluation | None:
-        """Return the scores of a step, or None where a signal cut the evaluation short."""
+    def _score(self, state: TrainState, last: bool) -> Evaluation | None:
+        """Return the scores of a state, or None where a signal cut the evaluation short."""
 
         def check(_: int) -> None:
             # One process only: several would have to agree in the middle of it.
@@ -127,12 +143,18 @@ class Loop:
 
         pictures = self.config.evaluation.pictures
         try:
-            evaluation = self.evaluator(
+            return self.evaluator(
                 *state.scored(),
                 pictures=pictures if last else min(pictures, _STRIPS),
                 progress=check,
             )
         except Stopped:
+            return None
+
+    def _evaluate(self, step: int, state: TrainState) -> Evaluation | None:
+        """Score the state of a step and tell of it; None where a signal cut that short."""
+        evaluation = self._score(state, step == self.config.train.total_steps)
+        if evaluation is None:
             return None
         result = evaluation.result
         self.log.record(step, {"val_miou": result["miou"]})

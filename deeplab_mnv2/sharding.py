@@ -38,7 +38,7 @@ def make_mesh(config: TrainConfig) -> Mesh:
     Auto axes: the compiler places the halo exchange of `space` and the gathers of `fsdp`.
 
     Raises:
-        UserError: the devices do not divide.
+        UserError: the devices do not divide, or images would be split over processes.
     """
     devices = jax.device_count()
     split = config.fsdp * config.space
@@ -47,11 +47,19 @@ def make_mesh(config: TrainConfig) -> Mesh:
             f"train.fsdp={config.fsdp} times train.space={config.space} does not divide the "
             f"{devices} devices; choose factors of {devices}."
         )
-    return jax.make_mesh(
+    mesh = jax.make_mesh(
         (devices // split, config.fsdp, config.space),
         ("data", "fsdp", "space"),
         axis_types=(AxisType.Auto,) * 3,
     )
+    for image in mesh.devices.reshape(-1, config.space):
+        # Each process reads examples of its own, and would bring another one as its part.
+        if len({device.process_index for device in image}) > 1:
+            raise UserError(
+                f"train.space={config.space} would split an image over processes; choose a divisor "
+                f"of the {jax.local_device_count()} devices of each."
+            )
+    return mesh
 
 
 def require_divisible(config: TrainConfig, mesh: Mesh) -> None:

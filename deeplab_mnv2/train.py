@@ -28,7 +28,7 @@ from deeplab_mnv2.training.log import Log, read_metrics
 from deeplab_mnv2.training.optimizer import make_optimizer
 from deeplab_mnv2.training.signals import Interrupt
 from deeplab_mnv2.training.state import create_state, make_train_step
-from deeplab_mnv2.training.workdir import open_workdir
+from deeplab_mnv2.training.workdir import open_workdir, write_settings
 from deeplab_mnv2.validation import validate
 
 _CALIBRATION_BATCHES, _CALIBRATION_IMAGES = 8, 4
@@ -71,8 +71,15 @@ def train(config: Config, workdir: str | Path) -> dict[str, Any]:
         if checkpoints.steps:
             state, damage = checkpoints.restore_newest(abstract(state, sharding))
             messages += [*damage, f"going on from step {int(state.step)} in {workdir}"]
+            if int(state.step) > total_steps:
+                raise UserError(
+                    f"{workdir} is at step {int(state.step)} already, beyond train.total_steps="
+                    f"{total_steps}; raise that, or choose another --workdir."
+                )
         else:
             state = jax.device_put(state, sharding)
+        # Not before: settings that name a missing file must not bind the workdir to them.
+        write_settings(workdir, config)
         train_step = make_train_step(graphdef, optimizer, config, mesh, state)
         with Log(
             workdir,

@@ -64,6 +64,7 @@ def validate(config: Config) -> None:
     _require(seconds >= 0, "train.checkpoint_every_seconds", seconds, "0 or more")
     for name, value in (("train.nonfinite", train.nonfinite), ("data.damaged", data.damaged)):
         _require(value in ("stop", "skip"), name, value, "stop or skip")
+    _require(train.seed >= 0, "train.seed", train.seed, "0 or more")
     _require(0 <= train.ema_decay < 1, "train.ema_decay", train.ema_decay, "in [0, 1)")
     _require(
         train.batch_size % train.accumulate == 0,

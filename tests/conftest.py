@@ -6,7 +6,6 @@ from pathlib import Path
 
 import jax
 import pytest
-from absl import flags
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_disable_most_optimizations", True)
@@ -14,8 +13,6 @@ jax.config.update("jax_disable_most_optimizations", True)
 _COMPILED = tempfile.TemporaryDirectory(prefix="deeplab_mnv2_tests_")
 jax.config.update("jax_compilation_cache_dir", _COMPILED.name)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
-# Grain's worker processes read absl flags.
-flags.FLAGS.mark_as_parsed()
 
 from deeplab_mnv2.config import (  # noqa: E402 - jax must be configured first
     AdamW,

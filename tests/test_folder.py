@@ -1,5 +1,6 @@
 """Folders as users have them, with the mistakes they make."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +103,17 @@ def test_digest_follows_the_list(voc):
     assert before == Folder(root=str(voc), split="val").digest()
     (voc / "ImageSets/Segmentation/val.txt").write_text("2007_0\n")
     assert folder.digest() != before
+
+
+def test_digest_tells_images_of_one_name_apart(voc):
+    digests = set()
+    for camera in ("left", "right"):
+        (voc / camera).mkdir()
+        shutil.copy(voc / "JPEGImages/2007_0.jpg", voc / camera / "0.jpg")
+        path = voc / f"ImageSets/Segmentation/{camera}.txt"
+        path.write_text(f"{camera}/0.jpg SegmentationClass/2007_0.png\n")
+        digests.add(Folder(root=str(voc), split=camera).digest())
+    assert len(digests) == 2
 
 
 def break_missing_folder(root):

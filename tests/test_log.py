@@ -3,12 +3,15 @@
 import json
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.training.log import Log
+
+_FULL = Path("/dev/full")
 
 
 class _Run:
@@ -39,6 +42,20 @@ def wandb(monkeypatch):
     module.init = init
     monkeypatch.setitem(sys.modules, "wandb", module)
     return module
+
+
+def test_text_is_printed_as_it_is(tmp_path, capsys):
+    with Log(tmp_path, first_step=0, total_steps=9) as log:
+        log.say("photos [old]/a.jpg [/b] cannot be read")
+    assert "photos [old]/a.jpg [/b] cannot be read\n" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not _FULL.exists(), reason="this system has no /dev/full")
+def test_a_full_disk_is_told_in_one_sentence(tmp_path):
+    log = Log(tmp_path, first_step=0, total_steps=9)
+    log._file.close()
+    with _FULL.open("w") as log._file, log, pytest.raises(UserError, match="cannot be written"):
+        log.record(1, {"loss": 0.5})
 
 
 def _write(workdir, first_step=0):

@@ -51,13 +51,56 @@ def test_going_on_equals_not_stopping(finished, module_config, tmp_path):
     train(module_config, tmp_path / "run")
     for ours, theirs in zip(arrays(tmp_path / "run"), arrays(workdir), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+    assert _logged(tmp_path / "run") == _logged(workdir)
 
-    def values(folder):
-        keys = ("step", "loss", "grad_norm", "val_miou")
-        records = read_metrics(folder / "metrics.jsonl")
-        return [{key: record.get(key) for key in keys} for record in records]
 
-    assert values(tmp_path / "run") == values(workdir)
+def _logged(workdir):
+    keys = ("step", "loss", "grad_norm", "val_miou")
+    records = read_metrics(workdir / "metrics.jsonl")
+    return [{key: record.get(key) for key in keys} for record in records]
+
+
+def test_a_finished_run_is_scored_again_and_told_once(finished, module_config, tmp_path):
+    workdir, result = finished
+    shutil.copytree(workdir, tmp_path / "run")
+    assert train(module_config, tmp_path / "run") == result
+    assert _logged(tmp_path / "run") == _logged(workdir)
+
+
+def test_a_run_is_not_taken_for_a_shorter_one(finished, module_config):
+    workdir, _ = finished
+    before = (workdir / "config.json").read_text()
+    settings = dataclasses.replace(module_config.train, total_steps=3)
+    with pytest.raises(UserError, match=r"at step 4 already, beyond train.total_steps=3; raise"):
+        train(dataclasses.replace(module_config, train=settings), workdir)
+    assert (workdir / "config.json").read_text() == before
+
+
+def test_a_mistyped_file_does_not_bind_the_workdir(module_config, tmp_path):
+    settings = dataclasses.replace(module_config.train, init_weights="missing.safetensors")
+    with pytest.raises(UserError, match=r"missing\.safetensors"):
+        train(dataclasses.replace(module_config, train=settings), tmp_path)
+    assert not (tmp_path / "config.json").exists()
+
+
+def test_only_the_newest_and_the_best_checkpoints_are_kept(module_config, tmp_path):
+    settings = dataclasses.replace(module_config.train, checkpoint_every=1, eval_every=2)
+    train(dataclasses.replace(module_config, train=settings), tmp_path)
+    with Checkpoints(tmp_path, reading=True) as checkpoints:
+        assert checkpoints.steps in ([3, 4], [2, 3, 4])
+        assert checkpoints.find("best") in (2, 4)
+        assert [checkpoints.has_score(step) for step in (3, 4)] == [False, True]
+
+
+def test_a_save_that_is_not_finished_is_no_damage(finished, tmp_path):
+    workdir, _ = finished
+    shutil.copytree(workdir, tmp_path / "run")
+    unfinished = tmp_path / "run" / "checkpoints" / "5.orbax-checkpoint-tmp"
+    unfinished.mkdir()
+    (unfinished / "_CHECKPOINT_METADATA").write_text("")
+    load_model(tmp_path / "run")
+    with Checkpoints(tmp_path / "run") as checkpoints:
+        assert checkpoints.steps == [2, 4]
 
 
 def test_the_newest_checkpoint_is_the_model(finished):
@@ -126,6 +169,13 @@ def test_a_signal_saves_and_the_same_command_ends_as_if_there_was_none(
     train(module_config, tmp_path)
     for ours, theirs in zip(arrays(tmp_path), arrays(finished[0]), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+    # An evaluation that the signal cut short is made up for, and counts for the best.
+    assert _logged(tmp_path) == _logged(finished[0])
+    with (
+        Checkpoints(tmp_path, reading=True) as ours,
+        Checkpoints(finished[0], reading=True) as all_,
+    ):
+        assert ours.find("best") == all_.find("best")
 
 
 @pytest.mark.parametrize("files", ["state/**/*", "metrics/metrics", "**/*"])
@@ -199,6 +249,7 @@ def test_an_unwritable_workdir_is_named(module_config, tmp_path):
         ("train", "batch_size", 0),
         ("train", "fsdp", 3),
         ("train", "fsdp", 0),
+        ("train", "seed", -1),
         ("train", "freeze", ("decoder",)),
         ("train", "freeze", ("backbone.stages.7",)),
         ("model", "dropout", 1.0),

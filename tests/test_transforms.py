@@ -90,6 +90,9 @@ def test_scales_are_the_discrete_steps():
     rng = np.random.default_rng(0)
     drawn = {random_scale(rng, (0.5, 2.0), 0.25) for _ in range(500)}
     assert drawn == {0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0}
+    # A step that does not divide the range stays inside it.
+    assert {random_scale(rng, (0.5, 2.0), 1.0) for _ in range(100)} == {0.5, 1.5}
+    assert len({random_scale(rng, (0.1, 0.7), 0.2) for _ in range(100)}) == 4
     continuous = [random_scale(rng, (0.5, 2.0), 0.0) for _ in range(4000)]
     assert min(continuous) >= 0.5
     assert max(continuous) <= 2.0

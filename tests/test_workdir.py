@@ -9,7 +9,7 @@ import pytest
 from deeplab_mnv2.config import EvaluationConfig
 from deeplab_mnv2.data.folder import Folder
 from deeplab_mnv2.errors import UserError
-from deeplab_mnv2.training.workdir import open_workdir
+from deeplab_mnv2.training.workdir import open_workdir, write_settings
 from tests.test_folder import voc  # noqa: F401 - a fixture
 
 
@@ -22,6 +22,7 @@ def run(config, voc, tmp_path):  # noqa: F811 - the fixture
         (voc / name).rename(data / name)
     config.data = dataclasses.replace(config.data, train=Folder(root=str(data), split="val"))
     assert open_workdir(tmp_path / "run", config) == []
+    write_settings(tmp_path / "run", config)
     return config, tmp_path / "run", data
 
 

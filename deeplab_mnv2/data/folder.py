@@ -55,8 +55,11 @@ class Folder:
 
     def digest(self) -> str:
         digest = hashlib.sha256()
+        folder = Path(self.root, self.images)
         for image, _ in self._pairs():
-            digest.update(image.stem.encode() + b"\n")
+            # In VOC's layout its bare name; lists may name images of other folders.
+            name = Path(os.path.relpath(image.with_suffix(""), folder)).as_posix()
+            digest.update(name.encode() + b"\n")
         return digest.hexdigest()[:16]
 
     def entries(self) -> Iterator[tuple[Path, Path] | UserError]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import grain
 import numpy as np
+from absl import flags
 
 from deeplab_mnv2.config import IGNORE_LABEL, DataConfig, EvaluationConfig, ModelConfig, Source
 from deeplab_mnv2.data.sampling import classes_present, repeat_rare
@@ -66,6 +67,9 @@ def training_batches(
         grain.ReadOptions(num_threads=config.threads, prefetch_buffer_size=config.threads + 1)
     )
     if config.workers:
+        if not flags.FLAGS.is_parsed():
+            # Grain passes its flags on to the workers; outside a command nobody parsed any.
+            flags.FLAGS.mark_as_parsed()
         iterator = iterator.mp_prefetch(
             grain.MultiprocessingOptions(num_workers=config.workers, per_worker_buffer_size=2)
         )

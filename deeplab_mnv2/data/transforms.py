@@ -42,7 +42,8 @@ def random_scale(
     low, high = scale_range
     if scale_step == 0:
         return float(np.exp(rng.uniform(np.log(low), np.log(high))))
-    steps = round((high - low) / scale_step)
+    # As many as fit the range; a little more than none is lost to rounding.
+    steps = int((high - low) / scale_step + 1e-6)
     return low + scale_step * int(rng.integers(0, steps, endpoint=True))
 
 

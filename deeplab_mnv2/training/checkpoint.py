@@ -46,6 +46,8 @@ class Checkpoints:
         self._damage: list[str] = []
         # Orbax reads these files of every checkpoint to open any.
         for folder in sorted(self._folder.glob("[0-9]*")):
+            if not folder.name.isdigit():
+                continue  # a save that is not finished
             for name in ("_CHECKPOINT_METADATA", "metrics/metrics"):
                 if (error := _json_error(folder / name)) is not None and folder.exists():
                     damage = _unreadable(folder, error)
@@ -66,7 +68,13 @@ class Checkpoints:
             preservation_policy=policies.AnyPreservationPolicy(  # pyright: ignore[reportArgumentType]
                 [
                     policies.LatestN(2),
-                    policies.BestN(get_metric_fn=_miou, reverse=False, n=1),
+                    # Those without a score are no candidates: by default all of them are kept.
+                    policies.BestN(
+                        get_metric_fn=_miou,
+                        reverse=False,
+                        n=1,
+                        keep_checkpoints_without_metrics=False,
+                    ),
                 ]
             ),
             cleanup_tmp_directories=not self._reading,
@@ -94,7 +102,7 @@ class Checkpoints:
         """Begin to write a checkpoint; the training loop goes on meanwhile.
 
         A kill at any instant leaves the previous checkpoint: Orbax renames a finished one into
-        place.
+        place. One of the same step gives way to it.
         """
         self.wait()
         self._require_space(step, sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
@@ -103,7 +111,10 @@ class Checkpoints:
         # Where nothing is labelled there is no score.
         miou = None if scores is None or scores["miou"] is None else {"miou": scores["miou"]}
         with self._writing(step):
-            self._saving = step, self._checkpointer.save_async(step, state, metrics=miou)
+            response = self._checkpointer.save_async(
+                step, state, metrics=miou, overwrite=step in self.steps
+            )
+            self._saving = step, response
         self._saved_at = time.monotonic()
 
     def wait(self) -> None:
@@ -116,6 +127,10 @@ class Checkpoints:
             (step, response), self._saving = self._saving, None
             with self._writing(step):
                 response.result()
+
+    def has_score(self, step: int) -> bool:
+        """Return whether the checkpoint of a step was saved with its scores."""
+        return any(found.step == step and found.metrics for found in self._checkpointer.checkpoints)
 
     @property
     def seconds_since_save(self) -> float:
@@ -235,7 +250,7 @@ class Checkpoints:
 
 
 def _miou(metrics: Any) -> float:
-    # Checkpoints between evaluations carry no score and are kept as newest only.
+    # Checkpoints between evaluations carry no score.
     return metrics["miou"] if metrics else -1.0
 
 

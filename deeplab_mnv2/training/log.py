@@ -1,5 +1,6 @@
 """Progress on the terminal, `metrics.jsonl`, TensorBoard events and, if asked for, W&B."""
 
+import contextlib
 import importlib
 import json
 import secrets
@@ -72,7 +73,9 @@ class Log:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
         if self._active:
-            self._file.close()
+            # On a full disk, closing fails as the last record did, which is what is told.
+            with contextlib.suppress(OSError):
+                self._file.close()
             self._events.close()
         if self._wandb is not None:
             self._wandb.finish()
@@ -109,7 +112,7 @@ class Log:
 
     def say(self, text: str) -> None:
         """Print a line above the progress bar."""
-        self._console.print(text, highlight=False, soft_wrap=True)
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -37,20 +37,15 @@ _MAY_CHANGE = {
 def open_workdir(workdir: Path, config: Config) -> list[str]:
     """Make the workdir, or check that it belongs to this run; return what to tell the user.
 
+    Nothing is written into it yet, see `write_settings`.
+
     Raises:
         UserError: it cannot be written, or holds a run with other settings.
     """
     path = workdir / "config.json"
-    settings = {
-        **to_dict(config),
-        # For whoever uses the weights later.
-        "class_names": list(config.data.train.class_names),
-        "examples": config.data.train.digest(),
-    }
-    text = json.dumps(settings, indent=2) + "\n"
     messages = []
     if path.exists():
-        before, now = _flat(_read(path)), _flat(json.loads(text))
+        before, now = _flat(_read(path)), _flat(json.loads(_settings(config)))
         # A setting that only one of them knows came or went with a version of this package.
         for name in sorted(before.keys() & now.keys()):
             if before[name] == now[name]:
@@ -68,10 +63,24 @@ def open_workdir(workdir: Path, config: Config) -> list[str]:
             f"The workdir {workdir} cannot be written ({error.strerror}); choose another "
             "--workdir or mend its permissions."
         ) from error
-    if jax.process_index() == 0:
-        with whole(path) as temporary:
-            temporary.write_text(text)
     return messages
+
+
+def write_settings(workdir: Path, config: Config) -> None:
+    """Write `config.json`, by which the workdir belongs to this run from now on."""
+    if jax.process_index() == 0:
+        with whole(workdir / "config.json") as temporary:
+            temporary.write_text(_settings(config))
+
+
+def _settings(config: Config) -> str:
+    settings = {
+        **to_dict(config),
+        # For whoever uses the weights later.
+        "class_names": list(config.data.train.class_names),
+        "examples": config.data.train.digest(),
+    }
+    return json.dumps(settings, indent=2) + "\n"
 
 
 def load_class_names(workdir: Path) -> tuple[str, ...]:
