@@ -16,7 +16,7 @@ from flax import nnx
 from rich.progress import Progress
 
 from deeplab_mnv2 import cli, weights
-from deeplab_mnv2.config import CONVENTION, Config, ModelConfig
+from deeplab_mnv2.config import Config, ModelConfig
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.evaluation.report import write_report
 from deeplab_mnv2.evaluation.result import Evaluation, Evaluator, write
@@ -66,7 +66,7 @@ def main() -> None:
     else:
         source = weights.read(given.weights)
         model, class_names = weights.build_deeplab(source), source.class_names
-    _refuse_other_convention(config.model, model.config)
+    _refuse_other_model(config.model, model.config)
     if given.split:
         config.data.val.split = given.split
     if given.output_stride:
@@ -90,13 +90,16 @@ def main() -> None:
         _print(evaluation, output)
 
 
-def _refuse_other_convention(asked: ModelConfig, stored: ModelConfig) -> None:
+def _refuse_other_model(asked: ModelConfig, stored: ModelConfig) -> None:
     """Refuse model settings from the command line that the weights were not trained under."""
-    for field in CONVENTION:
-        if f"model.{field}" in cli.overridden() and getattr(asked, field) != getattr(stored, field):
+    for field in dataclasses.fields(ModelConfig):
+        given, own = getattr(asked, field.name), getattr(stored, field.name)
+        if f"model.{field.name}" in cli.overridden() and given != own:
+            remedy = "leave that setting out to score them as they are"
+            if field.name == "output_stride":
+                remedy = f"score them at another stride with --output_stride {given}"
             raise UserError(
-                f"The weights were trained with model.{field}={getattr(stored, field)!r}, not "
-                f"{getattr(asked, field)!r}; leave that setting out to score them as they are."
+                f"The weights have model.{field.name}={own!r}, not {given!r}; {remedy}."
             )
 
 

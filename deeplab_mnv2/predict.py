@@ -172,9 +172,9 @@ def _expand(argument: str, output: Path) -> Iterator[tuple[Path, Path]]:
     path = Path(argument)
     if path.is_dir():
         # Results of an earlier run inside the folder are no photographs.
-        inside = output.resolve() != path.resolve()
+        below = path.resolve() in output.resolve().parents
         for image in sorted(path.rglob("*")):
-            if inside and image.resolve().is_relative_to(output.resolve()):
+            if below and image.resolve().is_relative_to(output.resolve()):
                 continue
             if image.suffix.lower() in IMAGE_SUFFIXES and image.is_file():
                 yield image, path

@@ -66,7 +66,7 @@ def main() -> None:
         found = [int(name) for name in classes[0]]
         label = int(match["label"])
         ranks.append(found.index(label) if label in found else 5)
-        if index % max(1, len(named) // given.show) == 0:
+        if given.show and index % max(1, len(named) // given.show) == 0:
             likeliest = zip(found, probabilities[0], strict=True)
             listed = ", ".join(f"{words.get(c, f'class {c}')} {p:.2f}" for c, p in likeliest)
             print(f"{words[label]}: {listed}")

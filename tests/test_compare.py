@@ -110,6 +110,12 @@ def test_broken_runs_are_refused(folders, tmp_path):
     write(evaluation, run)
     with pytest.raises(UserError, match="same images in the same order"):
         load_runs([bad, run])
+    relabelled = made_up(wrong=0.2)
+    relabelled.counts.confusions[:2] = relabelled.counts.confusions[1::-1].copy()
+    relabelled.pictures.clear()
+    write(relabelled, run)
+    with pytest.raises(UserError, match="different labels of the same images"):
+        load_runs([bad, run])
 
 
 def test_page_is_self_contained_and_accessible(page):

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from deeplab_mnv2 import weights
+from deeplab_mnv2 import cli, weights
 from deeplab_mnv2.config import EvaluationConfig
 from deeplab_mnv2.data.folder import Folder
 from deeplab_mnv2.errors import UserError
-from deeplab_mnv2.evaluate import _warn_of_other_classes, evaluate
+from deeplab_mnv2.evaluate import _refuse_other_model, _warn_of_other_classes, evaluate
 from deeplab_mnv2.models.deeplab import DeepLab, at_output_stride
 from deeplab_mnv2.segmenter import PACKAGED_WEIGHTS
 
@@ -49,6 +49,23 @@ def test_classes_must_agree(config):
     model = DeepLab(dataclasses.replace(config.model, num_classes=5), rngs=nnx.Rngs(0))
     with pytest.raises(UserError, match="num_classes"):
         evaluate(model, config)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "remedy"),
+    [("output_stride", 16, "--output_stride 16"), ("dtype", "bfloat16", "leave that setting out")],
+)
+def test_settings_that_the_weights_do_not_have_are_refused(
+    config, monkeypatch, field, value, remedy
+):
+    stored = dataclasses.replace(config.model, output_stride=8)
+    asked = dataclasses.replace(stored, **{field: value})
+    overridden: set[str] = set()
+    monkeypatch.setattr(cli, "overridden", lambda: overridden)
+    _refuse_other_model(asked, stored)  # the experiment says so, not the command
+    overridden.add(f"model.{field}")
+    with pytest.raises(UserError, match=f"not {value!r}; .*{remedy}"):
+        _refuse_other_model(asked, stored)
 
 
 def test_weights_of_other_classes_are_told(capsys):

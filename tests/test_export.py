@@ -10,14 +10,18 @@ import zipfile
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 
 from deeplab_mnv2 import export as export_module
 from deeplab_mnv2 import weights
+from deeplab_mnv2.config import ModelConfig
 from deeplab_mnv2.data.voc_classes import VOC_CLASSES
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.export import export
+from deeplab_mnv2.exporting import stablehlo
 from deeplab_mnv2.exporting.graph import LOGITS, Convolution, evaluate, trace
 from deeplab_mnv2.exporting.target import Target, draw_images, normalize
+from deeplab_mnv2.models.deeplab import DeepLab
 from tests.networks import apply
 from tests.random_weights import random_weights
 
@@ -231,6 +235,14 @@ def test_settings_that_do_not_fit_are_named(kind, changes, sentence, source, tar
     target = dataclasses.replace(target, **changes)
     with pytest.raises(UserError, match=sentence):
         export(source, kind, tmp_path / "file", target)
+
+
+def test_stablehlo_takes_no_window_of_a_fixed_size(target):
+    model = DeepLab(
+        ModelConfig(width_multiplier=0.35, head_channels=8, image_pool_crop=513), rngs=nnx.Rngs(0)
+    )
+    with pytest.raises(UserError, match="image_pool_crop=513 does not; set --format onnx"):
+        stablehlo.build(model, target, [])
 
 
 def test_a_missing_package_is_named_with_its_remedy(monkeypatch, source, target, tmp_path):

@@ -112,8 +112,16 @@ def test_digest_tells_images_of_one_name_apart(voc):
         shutil.copy(voc / "JPEGImages/2007_0.jpg", voc / camera / "0.jpg")
         path = voc / f"ImageSets/Segmentation/{camera}.txt"
         path.write_text(f"{camera}/0.jpg SegmentationClass/2007_0.png\n")
-        digests.add(Folder(root=str(voc), split=camera).digest())
+        folder = Folder(root=str(voc), split=camera)
+        assert folder.open()[0]["name"] == f"{camera}/0"
+        digests.add(folder.digest())
     assert len(digests) == 2
+
+
+def test_classes_have_names_of_their_own(voc):
+    (voc / "classes.txt").write_text("background\nunused\nunused\n")
+    with pytest.raises(UserError, match="names 'unused' twice"):
+        Folder(root=str(voc), split="val").open()
 
 
 def break_missing_folder(root):

@@ -43,6 +43,8 @@ class Folder:
         names = tuple(_lines(path))
         if len(names) < 2:
             raise UserError(f"{path} names {len(names)} classes; write one a line, two or more.")
+        if repeated := [name for name in names if names.count(name) > 1]:
+            raise UserError(f"{path} names {repeated[0]!r} twice; give each class its own name.")
         return names
 
     def open(self) -> "FolderSource":
@@ -51,14 +53,12 @@ class Folder:
         Raises:
             UserError: a folder, a list or a file is missing, or there are no images.
         """
-        return FolderSource(self._pairs(), len(self.class_names))
+        pairs = self._pairs()
+        return FolderSource(pairs, self._names(pairs), len(self.class_names))
 
     def digest(self) -> str:
         digest = hashlib.sha256()
-        folder = Path(self.root, self.images)
-        for image, _ in self._pairs():
-            # In VOC's layout its bare name; lists may name images of other folders.
-            name = Path(os.path.relpath(image.with_suffix(""), folder)).as_posix()
+        for name in self._names(self._pairs()):
             digest.update(name.encode() + b"\n")
         return digest.hexdigest()[:16]
 
@@ -91,6 +91,15 @@ class Folder:
     def files(self) -> set[Path]:
         """Return all images in the folders of images and labels, listed or not."""
         return {path for folder in self._folders() for path in _images(folder)}
+
+    def _names(self, pairs: tuple[tuple[Path, Path], ...]) -> tuple[str, ...]:
+        """Return images' paths without suffix: bare names, unless a list has other folders."""
+        folder, _ = self._folders()
+        names = []
+        for image, _ in pairs:
+            below = folder if image.is_relative_to(folder) else Path(self.root)
+            names.append(image.relative_to(below).with_suffix("").as_posix())
+        return tuple(names)
 
     def _pairs(self) -> tuple[tuple[Path, Path], ...]:
         pairs = []
@@ -154,6 +163,7 @@ class FolderSource:
     """Examples read from pairs of image and label files."""
 
     pairs: tuple[tuple[Path, Path], ...]
+    names: tuple[str, ...]
     num_classes: int
 
     def __len__(self) -> int:
@@ -173,7 +183,7 @@ class FolderSource:
                 f"{label_path} is {label.shape[1]} x {label.shape[0]} pixels but {image_path} "
                 f"is {image.shape[1]} x {image.shape[0]}; make the label anew at the image's size."
             )
-        return {"image": image, "label": label, "name": image_path.stem}
+        return {"image": image, "label": label, "name": self.names[index]}
 
 
 def _images(folder: Path) -> list[Path]:

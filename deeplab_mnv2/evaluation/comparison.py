@@ -36,7 +36,7 @@ def load_runs(folders: list[Path]) -> list[Run]:
 
     Raises:
         UserError: a folder is named twice or holds no whole evaluation, or two differ in protocol
-            or images.
+            or images or labels.
     """
     places = [folder.resolve() for folder in folders]
     for place in places:
@@ -55,6 +55,12 @@ def load_runs(folders: list[Path]) -> list[Run]:
             raise UserError(
                 f"{first.folder} and {run.folder} do not hold the same images in the same order; "
                 "evaluate both on the same split."
+            )
+        # Rows are labels: whatever was predicted, they count the labelled pixels of a class.
+        if not np.array_equal(run.confusions.sum(axis=-1), first.confusions.sum(axis=-1)):
+            raise UserError(
+                f"{first.folder} and {run.folder} were scored against different labels of the same "
+                "images; evaluate both on the same labels."
             )
     short = [place.name for place in places]
     for run, name in zip(runs, short, strict=True):

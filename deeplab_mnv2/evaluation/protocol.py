@@ -23,7 +23,8 @@ def protocol(
     """Return the stamp of a score: data, padding, stride, scales and rules, with `protocol_hash`.
 
     Scores may be compared where the hashes agree. The network's own settings stand in
-    `weights`, outside the hash, except its output stride.
+    `weights`, outside the hash, except its output stride and `align_corners`, by which its
+    outputs are resized.
     """
     stamp: dict[str, Any] = {
         "data_set": type(dataset).__name__,

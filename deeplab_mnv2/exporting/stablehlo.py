@@ -21,7 +21,7 @@ def build(model: DeepLab, target: Target, calibration: list[np.ndarray]) -> byte
 
     Raises:
         UserError: the target asks for another precision than float32, or for a size that the
-            program does not take.
+            program does not take, or the network pools over a window of a fixed size.
     """
     if target.size % 32 != 1:
         raise UserError(
@@ -29,6 +29,12 @@ def build(model: DeepLab, target: Target, calibration: list[np.ndarray]) -> byte
         )
     if target.precision != "float32":
         raise UserError("StableHLO files are float32; set --precision float32.")
+    if model.config.image_pool_crop:
+        raise UserError(
+            "StableHLO files take images of any size, a network with "
+            f"model.image_pool_crop={model.config.image_pool_crop} does not; set --format onnx or "
+            "litert."
+        )
     graphdef, state = nnx.split(model)
 
     def forward(images: Array) -> Array:
