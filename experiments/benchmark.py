@@ -2,6 +2,7 @@
 
     python experiments/benchmark.py --json benchmark.json
     python experiments/benchmark.py --cases train_513_b4,forward_513_b1_os8 --peers torch_compile
+    python experiments/benchmark.py --cases train_513_b16_bf16 --peers plain,torch_compile
     python experiments/benchmark.py --cases eval,input --voc VOC2012
     python experiments/benchmark.py --cases '' --plot scaling.png
 
@@ -86,7 +87,7 @@ def run_case(case: Case, peers: list[str], rounds: int, ceilings: dict[str, floa
         if peer not in _RUNTIMES or (case.kind == "forward" and case.batch_size == 1):
             programs[peer] = _build(PEERS[peer], case, case.model())
     # Compiles what is compiled late, and shows that the peers compute the same.
-    outputs = {name: np.asarray(program()) for name, program in programs.items()}
+    outputs = {name: _on_host(program()) for name, program in programs.items()}
     for program in programs.values():
         program()
     row = _row(case.name, measure(programs, rounds))
@@ -154,6 +155,11 @@ def peak_memory(case: Case, peers: list[str]) -> dict[str, float]:
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         peaks[name] = float(done.stdout.split()[-1])
     return peaks
+
+
+def _on_host(output: Any) -> np.ndarray:
+    # Copied here, not where it is timed: PyTorch's tensors know how, others come by themselves.
+    return np.asarray(output.cpu() if hasattr(output, "cpu") else output)
 
 
 def _only(case: Case, peer: str) -> None:
@@ -257,6 +263,8 @@ def main() -> None:
         return
     if not given.voc and any(case.kind in ("eval", "input") for case in cases):
         raise UserError("The cases eval and input need --voc FOLDER, a folder in VOC's layout.")
+    if given.memory and jax.default_backend() != "cpu":
+        raise UserError("--memory reads the host's memory; leave it out on an accelerator.")
     console = Console()
     limits = ceilings()
     console.print(

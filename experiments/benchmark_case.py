@@ -21,6 +21,8 @@ class Case:
     output_stride: int = 16
     width_multiplier: float = 1.0
     remat: bool = False
+    # Activations and products in bfloat16; weights and sums stay float32.
+    half: bool = False
     classes: int = 21
 
     @property
@@ -31,7 +33,8 @@ class Case:
         parts = [self.kind, str(self.size), f"b{self.batch_size}"]
         parts += ["os8"] if self.output_stride == 8 else []
         parts += [f"w{self.width_multiplier}"] if self.width_multiplier != 1 else []
-        return "_".join(parts + (["remat"] if self.remat else []))
+        parts += ["remat"] if self.remat else []
+        return "_".join(parts + (["bf16"] if self.half else []))
 
     def model(self) -> DeepLab:
         """Return the network, PyTorch's convention, with random weights.
@@ -45,6 +48,7 @@ class Case:
             padding="symmetric",
             align_corners=False,
             remat=self.remat,
+            dtype="bfloat16" if self.half else "float32",
         )
         return DeepLab(config, rngs=nnx.Rngs(0))
 
@@ -58,20 +62,21 @@ class Case:
 
 
 def parse(name: str) -> Case:
-    """Return the case of a name: KIND_SIZE_bBATCH[_os8][_wWIDTH][_remat], `eval` or `input`.
+    """Return the case of a name: KIND_SIZE_bBATCH[_os8][_wWIDTH][_remat][_bf16], `eval`
+    or `input`.
 
     Raises:
         UserError: the name has another form, or the size is no multiple of 32 plus one.
     """
     if name in ("eval", "input"):
         return Case(name)
-    pattern = r"(forward|train)_(\d+)_b(\d+)(_os8)?(?:_w([\d.]+))?(_remat)?"
+    pattern = r"(forward|train)_(\d+)_b(\d+)(_os8)?(?:_w([\d.]+))?(_remat)?(_bf16)?"
     match = re.fullmatch(pattern, name)
     if match is None:
         raise UserError(
             f"--cases has {name!r}; cases are forward_513_b1, train_257_b4_os8, eval, input."
         )
-    kind, size, batch_size, stride, width, remat = match.groups()
+    kind, size, batch_size, stride, width, remat, half = match.groups()
     if int(size) % 32 != 1:
         raise UserError(f"--cases has {name!r}; sizes are multiples of 32 plus one, such as 513.")
     return Case(
@@ -81,4 +86,5 @@ def parse(name: str) -> Case:
         8 if stride else 16,
         float(width or 1),
         remat is not None,
+        half is not None,
     )

@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import nnx
 from jax import Array
@@ -46,7 +45,7 @@ class Program:
         if self.carries_state:
             self.inputs = (output[0], *self.inputs[1:])
             return output[1]
-        return np.asarray(output)
+        return output
 
     @property
     def bytes_moved(self) -> float:
@@ -136,7 +135,11 @@ class PlainLayer(nnx.Module):
         self.conv = _convolution(layer.conv)
         ours = layer.norm
         self.norm = nnx.BatchNorm(
-            ours.num_features, epsilon=ours.epsilon, momentum=ours.momentum, rngs=nnx.Rngs(0)
+            ours.num_features,
+            epsilon=ours.epsilon,
+            momentum=ours.momentum,
+            dtype=layer.conv.dtype,
+            rngs=nnx.Rngs(0),
         )
         nnx.update(self.norm, nnx.state(ours))
         self.activation: Callable[[Array], Array] = layer.activation or _identity
@@ -185,7 +188,7 @@ class PlainNetwork(nnx.Module):
                 y = layer(y)
             branches.append(y)
         x = self.dropout(self.project(jnp.concatenate(branches, -1)))
-        x = self.classifier(x)
+        x = self.classifier(x).astype(jnp.float32)
         return jax.image.resize(x, (*image.shape[:3], x.shape[-1]), "linear", antialias=False)
 
 
@@ -201,6 +204,7 @@ def _convolution(conv: Conv) -> nnx.Conv:
         kernel_dilation=conv.dilation,
         feature_group_count=channels if conv.depthwise else 1,
         use_bias=conv.bias is not None,
+        dtype=conv.dtype,
         rngs=nnx.Rngs(0),
     )
     copy.kernel[...] = conv.kernel[...]

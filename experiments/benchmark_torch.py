@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import jax
 import numpy as np
 import torch
 from flax import nnx
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deeplab_mnv2.config import IGNORE_LABEL, OptimizerConfig
+from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.models.aspp import SeparableConv
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.models.layers import Conv, ConvNormAct
@@ -123,19 +125,32 @@ def hugging_face(case: Case, _: DeepLab) -> Callable[[], object]:
 
 
 def _program(case: Case, network: nn.Module) -> Callable[[], object]:
-    image, label = (torch.from_numpy(array) for array in case.batch())
+    """Return one iteration on the kind of device that JAX runs on.
+
+    Raises:
+        UserError: PyTorch has none.
+    """
+    device = "cpu" if jax.default_backend() == "cpu" else "cuda"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("JAX has a GPU here, PyTorch none; install its CUDA build or name --peers.")
+    network = network.to(device)
+    image, label = (torch.from_numpy(array).to(device) for array in case.batch())
     image = image.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
     label = label.long()
 
-    def normalized() -> Tensor:
-        return (image.float() - 127.5) / 127.5
+    def logits() -> Tensor:
+        with torch.autocast(device, torch.bfloat16, enabled=case.half):
+            return network((image.float() - 127.5) / 127.5).float()
 
     if case.kind == "forward":
         network.eval()
 
-        def forward() -> np.ndarray:
+        def forward() -> Tensor:
             with torch.inference_mode():
-                return network(normalized()).permute(0, 2, 3, 1).numpy()
+                output = logits().permute(0, 2, 3, 1)
+            if device == "cuda":
+                torch.cuda.synchronize()
+            return output
 
         return forward
     recipe = OptimizerConfig()
@@ -146,7 +161,7 @@ def _program(case: Case, network: nn.Module) -> Callable[[], object]:
 
     def train() -> float:
         optimizer.zero_grad(set_to_none=True)
-        loss = functional.cross_entropy(network(normalized()), label, ignore_index=IGNORE_LABEL)
+        loss = functional.cross_entropy(logits(), label, ignore_index=IGNORE_LABEL)
         loss.backward()
         optimizer.step()
         return loss.item()
