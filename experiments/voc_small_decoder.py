@@ -1,5 +1,7 @@
 """voc_small with the decoder of DeepLabv3+: what features at stride 4 bring.
 
+Less than nothing in 1,000 steps: the decoder starts at random, and the rates are the mobile head's.
+
     python -m deeplab_mnv2.train --config experiments/voc_small_decoder.py:VOC2012 \
         --workdir runs/voc_small_decoder --weights tf2_mobilenet_v2_1.0_224_ptq.tflite
     python -m deeplab_mnv2.compare runs/voc_small runs/voc_small_decoder
