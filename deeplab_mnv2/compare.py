@@ -18,30 +18,30 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from deeplab_mnv2 import cli
+from deeplab_mnv2.cli import command
 from deeplab_mnv2.config import EvaluationConfig
 from deeplab_mnv2.errors import UserError
-from deeplab_mnv2.evaluation.comparison import compare, load_runs, verdict
-from deeplab_mnv2.evaluation.comparison_page import write_comparison
+from deeplab_mnv2.files import replace_atomically
+from deeplab_mnv2.report.comparison import compare, load_runs, verdict
+from deeplab_mnv2.report.comparison_page import write_comparison
 from deeplab_mnv2.training.log import read_metrics
-from deeplab_mnv2.writing import whole
 
 _NUMBER = partial(Column, justify="right")
 
 
 def main() -> None:
     """Run the command."""
-    # Parsed before, by `cli.run`; what is left over are the runs.
+    # Parsed before, by `command.run`; what is left over are the runs.
     folders = [Path(argument) for argument in flags.FLAGS(sys.argv)[1:]]
     if len(folders) < 2:
         raise UserError("Name two runs or more, folders that train or evaluate has finished.")
     output = Path(flags.FLAGS.output or "runs/compare")
     runs = load_runs(folders)
-    cli.require_writable(output, "--output")
+    command.require_writable(output, "--output")
     found = compare(runs, samples=EvaluationConfig().bootstrap_samples)
     histories = {run.title: read_metrics(run.folder / "metrics.jsonl") for run in runs}
     write_comparison(runs, found, output / "compare.html", histories)
-    with whole(output / "compare.json") as temporary:
+    with replace_atomically(output / "compare.json") as temporary:
         temporary.write_text(json.dumps(found, indent=1) + "\n")
     _print(found, Console(highlight=False))
     print(f"see {output / 'compare.html'}")
@@ -90,4 +90,4 @@ def _signed(value: float | None) -> str:
 
 if __name__ == "__main__":
     flags.DEFINE_string("output", "", "Folder for the results; default runs/compare.")
-    cli.run(main, takes_arguments=True)
+    command.run(main, takes_arguments=True)

@@ -22,14 +22,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column, Table
 from rich.text import Text
 
-from deeplab_mnv2 import cli
+from deeplab_mnv2.cli import command
 from deeplab_mnv2.config import IGNORE_LABEL, Config, DataSet
 from deeplab_mnv2.data.decode import read_arrays
-from deeplab_mnv2.data.examine import SEVERITY, Finding
-from deeplab_mnv2.data.survey import Entry, Survey, find_twins, find_unlisted, list_entries, survey
 from deeplab_mnv2.errors import UserError
-from deeplab_mnv2.evaluation.contact_sheet import Tile, contact_sheet
-from deeplab_mnv2.writing import whole
+from deeplab_mnv2.files import replace_atomically
+from deeplab_mnv2.inspection.contact_sheet import Tile, contact_sheet
+from deeplab_mnv2.inspection.example import SEVERITY, Finding
+from deeplab_mnv2.inspection.split import (
+    Entry,
+    Survey,
+    find_twins,
+    find_unlisted,
+    list_entries,
+    survey,
+)
 
 # Pictures on the contact sheet, and findings of a kind that are told on the terminal.
 _TILES, _TOLD = 24, 3
@@ -76,7 +83,7 @@ def main() -> None:
     config, output = given.config, Path(given.output or "runs/doctor")
     if given.batch:
         batch = read_batch(Path(given.batch))
-        cli.require_writable(output, "--output")
+        command.require_writable(output, "--output")
         _print_batch(batch, config.model.num_classes)
         _save_sheet(_batch_tiles(batch), output)
         return
@@ -84,7 +91,7 @@ def main() -> None:
     if given.split:
         config.data.val.split = given.split
         data_sets = [config.data.val]
-    cli.require_writable(output, "--output")
+    command.require_writable(output, "--output")
     surveys, findings = diagnose(config, data_sets)
     _write_json(surveys, findings, output)
     _print(surveys, findings)
@@ -176,7 +183,7 @@ def _write_json(surveys: list[Survey], findings: list[Finding], output: Path) ->
             for split in surveys
         },
     }
-    with whole(output / "doctor.json") as temporary:
+    with replace_atomically(output / "doctor.json") as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n")
 
 
@@ -235,15 +242,15 @@ def _listed(ids: np.ndarray) -> str:
 
 
 def _save_sheet(tiles: list[Tile], output: Path) -> None:
-    with whole(output / "doctor.png") as temporary:
+    with replace_atomically(output / "doctor.png") as temporary:
         contact_sheet(tiles).save(temporary, "PNG")
     print(f"see {output / 'doctor.png'}")
 
 
 if __name__ == "__main__":
-    cli.define_config()
+    command.define_config()
     flags.DEFINE_string("split", "", "Examine this split of the validation data set alone.")
     flags.DEFINE_string("batch", "", "Show this batch, which train left, instead.")
     flags.DEFINE_string("output", "", "Folder for the results; default runs/doctor.")
     # `--batch` looks at a file, whatever the experiment.
-    cli.run(main, default_config=cli.QUICKSTART)
+    command.run(main, default_config=command.QUICKSTART)

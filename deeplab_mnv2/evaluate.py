@@ -15,16 +15,17 @@ from absl import flags
 from flax import nnx
 from rich.progress import Progress
 
-from deeplab_mnv2 import cli, weights
+from deeplab_mnv2 import weights
+from deeplab_mnv2.cli import command
 from deeplab_mnv2.config import Config, ModelConfig
 from deeplab_mnv2.errors import UserError
-from deeplab_mnv2.evaluation.report import write_report
-from deeplab_mnv2.evaluation.result import Evaluation, Evaluator, write
 from deeplab_mnv2.models.deeplab import DeepLab
+from deeplab_mnv2.report.run_page import write_report
 from deeplab_mnv2.sharding import make_mesh
+from deeplab_mnv2.tasks import task_of
+from deeplab_mnv2.tasks.task import Evaluation
 from deeplab_mnv2.training.log import read_metrics
 from deeplab_mnv2.training.workdir import load_class_names, load_model
-from deeplab_mnv2.validation import validate
 
 
 def evaluate(model: DeepLab, config: Config) -> Evaluation:
@@ -34,14 +35,8 @@ def evaluate(model: DeepLab, config: Config) -> Evaluation:
         UserError: a setting or a file of the data set is at fault.
     """
     config = dataclasses.replace(config, model=model.config)
-    validate(config)
-    evaluator = Evaluator(
-        model,
-        config.data.val,
-        config.evaluation,
-        threads=config.data.threads,
-        mesh=make_mesh(config.train),
-    )
+    config.check()
+    evaluator = task_of(config).evaluator(model, make_mesh(config.train))
     _, params, batch_stats = nnx.split(model, nnx.Param, nnx.BatchStat)
     with Progress(disable=jax.process_index() > 0) as progress:
         task = progress.add_task("evaluating", total=len(evaluator))
@@ -72,15 +67,15 @@ def main() -> None:
     if given.output_stride:
         config.evaluation.output_stride = given.output_stride
     if given.scales:
-        config.evaluation.scales = cli.numbers("scales", given.scales)
+        config.evaluation.scales = command.numbers("scales", given.scales)
     if given.flip:
         config.evaluation.flip = True
     _warn_of_other_classes(class_names, config.data.val.class_names)
     output = Path(given.output or "runs/eval")
-    cli.require_writable(output, "--output")
+    command.require_writable(output, "--output")
     evaluation = evaluate(model, config)
     if jax.process_index() == 0:
-        write(evaluation, output)
+        evaluation.write(output)
         write_report(
             evaluation,
             output / "report.html",
@@ -94,7 +89,7 @@ def _refuse_other_model(asked: ModelConfig, stored: ModelConfig) -> None:
     """Refuse model settings from the command line that the weights were not trained under."""
     for field in dataclasses.fields(ModelConfig):
         given, own = getattr(asked, field.name), getattr(stored, field.name)
-        if f"model.{field.name}" in cli.overridden() and given != own:
+        if f"model.{field.name}" in command.overridden() and given != own:
             remedy = "leave that setting out to score them as they are"
             if field.name == "output_stride":
                 remedy = f"score them at another stride with --output_stride {given}"
@@ -123,16 +118,11 @@ def _print(evaluation: Evaluation, output: Path) -> None:
         f"flip {stamp['flip']}, padded to {stamp['pad_sizes']}, void excluded; "
         f"{result['compilations']} compilation(s)"
     )
-    low, high = result["ci95"] or (float("nan"),) * 2
-    print(
-        f"mIoU {100 * (result['miou'] or 0):.2f} % (95 % interval {100 * low:.2f} to "
-        f"{100 * high:.2f}), pixel accuracy {100 * (result['pixel_accuracy'] or 0):.2f} % on "
-        f"{result['images']} images; see {output / 'report.html'}"
-    )
+    print(f"{evaluation.summary()}; see {output / 'report.html'}")
 
 
 if __name__ == "__main__":
-    cli.define_config()
+    command.define_config()
     flags.DEFINE_string("weights", "", "File, folder or hf://owner/name to score.")
     flags.DEFINE_string("workdir", "", "Score this run instead.")
     flags.DEFINE_string("checkpoint", "newest", "Of the run: newest, best (by mIoU) or a step.")
@@ -141,4 +131,4 @@ if __name__ == "__main__":
     flags.DEFINE_list("scales", [], "Input scales to average, such as 0.5,0.75,1.0.")
     flags.DEFINE_bool("flip", False, "Average with the mirror image.")
     flags.DEFINE_string("output", "", "Folder for the results; default runs/eval.")
-    cli.run(main)
+    command.run(main)

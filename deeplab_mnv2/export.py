@@ -18,17 +18,18 @@ import numpy as np
 from absl import flags
 from flax import nnx
 
-from deeplab_mnv2 import cli, weights
+from deeplab_mnv2 import weights
+from deeplab_mnv2.cli import command
 from deeplab_mnv2.config import ModelConfig
 from deeplab_mnv2.data.folder import Folder
 from deeplab_mnv2.errors import UserError
-from deeplab_mnv2.evaluation.scoring import weights_digest
 from deeplab_mnv2.exporting import native
-from deeplab_mnv2.exporting.check import LEAST_AGREEMENT, Agreement, compare
+from deeplab_mnv2.exporting.agreement import LEAST_AGREEMENT, Agreement, compare
 from deeplab_mnv2.exporting.target import PRECISIONS, Target, draw_images, read_images
+from deeplab_mnv2.files import replace_atomically
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.training.workdir import load_class_names, load_model
-from deeplab_mnv2.writing import whole
+from deeplab_mnv2.weights.loader import weights_digest
 
 # Beside our own; a module each, with `build` and `load`.
 FORMATS = ("litert", "onnx", "stablehlo")
@@ -63,7 +64,7 @@ def export(
             f"{output} is not written: the exported network agrees with the original on only "
             f"{agreement.masks:.2%} of the pixels; choose another --precision."
         )
-    with whole(output) as temporary:
+    with replace_atomically(output) as temporary:
         temporary.write_bytes(content)
     return agreement
 
@@ -103,7 +104,7 @@ def main() -> None:
     else:
         source = weights.read(given.weights)
     output = Path(given.output)
-    cli.require_writable(output.parent, "--output")
+    command.require_writable(output.parent, "--output")
     target = Target(
         class_names=_class_names(given.classes, source),
         size=given.size,
@@ -173,4 +174,4 @@ if __name__ == "__main__":
     flags.DEFINE_bool("argmax", False, "Return class ids instead of logits.")
     flags.DEFINE_string("calibration", "", "Folder of training images: int8 ranges, and check.")
     flags.DEFINE_string("classes", "", "File with one class name a line; default the weights' own.")
-    cli.run(main)
+    command.run(main)

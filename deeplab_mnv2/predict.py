@@ -21,14 +21,14 @@ import numpy as np
 from absl import flags
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from deeplab_mnv2 import cli
-from deeplab_mnv2.canvas import Photo
+from deeplab_mnv2 import weights
+from deeplab_mnv2.cli import command
 from deeplab_mnv2.data.folder import IMAGE_SUFFIXES
 from deeplab_mnv2.errors import UserError
-from deeplab_mnv2.segmentation import Segmentation
-from deeplab_mnv2.segmenter import LONG_SIDE, PACKAGED_WEIGHTS, Segmenter
+from deeplab_mnv2.files import replace_atomically
+from deeplab_mnv2.tasks.segmentation.segmenter import LONG_SIDE, Segmentation, Segmenter
+from deeplab_mnv2.tasks.segmentation.windows import Photo
 from deeplab_mnv2.training.workdir import load_class_names, load_model
-from deeplab_mnv2.writing import whole
 
 # Results that wait to be written; a photograph of 12 megapixels takes 150 MB until it is.
 _WAITING = 2
@@ -117,14 +117,14 @@ def save(segmentation: Segmentation, result: Path) -> None:
         half = segmentation.probabilities.astype(np.float16)
         writers[".npz"] = lambda file: np.savez_compressed(file, probabilities=half)
     for suffix, write in writers.items():
-        with whole(_with(result, suffix)) as temporary, temporary.open("wb") as file:
+        with replace_atomically(_with(result, suffix)) as temporary, temporary.open("wb") as file:
             write(file)
 
 
 def main() -> None:
     """Run the command."""
     given = flags.FLAGS
-    # Parsed before, by `cli.run`; what is left over are the images.
+    # Parsed before, by `command.run`; what is left over are the images.
     arguments = given(sys.argv)[1:]
     if "-" in arguments:
         listed = [line.rstrip("\n") for line in sys.stdin if line.strip()]
@@ -137,7 +137,7 @@ def main() -> None:
     results, misses = find_images(arguments, output)
     failures = []
     if results:
-        cli.require_writable(output, "--output")
+        command.require_writable(output, "--output")
         segmenter = _segmenter(given.weights, given.workdir, given.checkpoint, given.long_side)
         begin = time.perf_counter()
         columns = TextColumn("segmenting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
@@ -164,7 +164,7 @@ def _segmenter(file: str, workdir: str, checkpoint: str, long_side: int) -> Segm
     if workdir:
         model = load_model(Path(workdir), checkpoint)
         return Segmenter(model, load_class_names(Path(workdir)), long_side=long_side)
-    return Segmenter.load(file or PACKAGED_WEIGHTS, long_side=long_side)
+    return Segmenter.load(file or weights.PACKAGED, long_side=long_side)
 
 
 def _expand(argument: str, output: Path) -> Iterator[tuple[Path, Path]]:
@@ -227,4 +227,4 @@ if __name__ == "__main__":
         LONG_SIDE,
         "Longer photographs are scaled down to this for the network; 0: windows, not scaled.",
     )
-    cli.run(main, takes_arguments=True)
+    command.run(main, takes_arguments=True)

@@ -13,23 +13,24 @@ import jax
 from absl import flags
 from flax import nnx
 
-from deeplab_mnv2 import cli, weights
+from deeplab_mnv2 import weights
+from deeplab_mnv2.cli import command
 from deeplab_mnv2.config import Config, Source, to_dict
 from deeplab_mnv2.data.pipeline import training_batches
-from deeplab_mnv2.data.survey import quick_check
 from deeplab_mnv2.errors import UserError
-from deeplab_mnv2.evaluation.report import write_report
-from deeplab_mnv2.evaluation.result import Evaluator, write
-from deeplab_mnv2.loop import Loop
+from deeplab_mnv2.inspection.split import quick_check
 from deeplab_mnv2.models.deeplab import DeepLab
+from deeplab_mnv2.report.run_page import write_report
 from deeplab_mnv2.sharding import first_process_first, make_mesh, require_divisible, state_sharding
+from deeplab_mnv2.tasks import task_of
+from deeplab_mnv2.tasks.task import Evaluation
 from deeplab_mnv2.training.checkpoint import Checkpoints, abstract
 from deeplab_mnv2.training.log import Log, read_metrics
+from deeplab_mnv2.training.loop import Loop
 from deeplab_mnv2.training.optimizer import make_optimizer
 from deeplab_mnv2.training.signals import Interrupt
 from deeplab_mnv2.training.state import create_state, make_train_step
 from deeplab_mnv2.training.workdir import open_workdir, write_settings
-from deeplab_mnv2.validation import validate
 
 _CALIBRATION_BATCHES, _CALIBRATION_IMAGES = 8, 4
 
@@ -37,14 +38,18 @@ _CALIBRATION_BATCHES, _CALIBRATION_IMAGES = 8, 4
 def train(config: Config, workdir: str | Path) -> dict[str, Any]:
     """Train as `config` says and return the final scores, the content of `eval.json`.
 
-    Goes on by itself where the workdir holds a run with the same settings.
+    Resumes by itself where the workdir holds a run with the same settings.
 
     Raises:
         UserError: a setting, a file or the workdir is at fault.
         Stopped: SIGTERM or SIGINT came; the state is saved.
     """
-    validate(config)
-    workdir = Path(workdir)
+    return _train(config, Path(workdir)).result
+
+
+def _train(config: Config, workdir: Path) -> Evaluation:
+    config.check()
+    task = task_of(config)
     mesh = make_mesh(config.train)
     require_divisible(config.train, mesh)
     source = first_process_first(config.data.train.open)
@@ -52,21 +57,15 @@ def train(config: Config, workdir: str | Path) -> dict[str, Any]:
     total_steps = config.train.total_steps
 
     # Compiled as one program: one by one, the initial values of all layers take seconds.
-    model = nnx.jit(lambda: DeepLab(config.model, rngs=nnx.Rngs(config.train.seed)))()
-    evaluator = Evaluator(
-        model,
-        config.data.val,
-        config.evaluation,
-        threads=config.data.threads,
-        mesh=mesh,
-    )
-    with Interrupt() as interrupt, Checkpoints(workdir) as checkpoints:
+    model = nnx.jit(lambda: task.network(nnx.Rngs(config.train.seed)))()
+    evaluator = task.evaluator(model, mesh)
+    with Interrupt() as interrupt, Checkpoints(workdir, task.score) as checkpoints:
         if not checkpoints.steps:
             messages += _look_at_data(config)
             if config.train.init_weights:
                 messages += _initialize(model, config, source)
         optimizer = make_optimizer(config.optimizer, total_steps, nnx.state(model, nnx.Param))
-        graphdef, state = create_state(model, optimizer, config)
+        graphdef, state = create_state(model, optimizer, config.train)
         sharding = state_sharding(state, mesh)
         if checkpoints.steps:
             state, damage = checkpoints.restore_newest(abstract(state, sharding))
@@ -80,7 +79,7 @@ def train(config: Config, workdir: str | Path) -> dict[str, Any]:
             state = jax.device_put(state, sharding)
         # Not before: settings that name a missing file must not bind the workdir to them.
         write_settings(workdir, config)
-        train_step = make_train_step(graphdef, optimizer, config, mesh, state)
+        train_step = make_train_step(graphdef, optimizer, task, config.train, mesh, state)
         with Log(
             workdir,
             first_step=int(state.step),
@@ -91,17 +90,17 @@ def train(config: Config, workdir: str | Path) -> dict[str, Any]:
         ) as log:
             for message in messages:
                 log.say(message)
-            loop = Loop(config, workdir, mesh, source, checkpoints, evaluator, interrupt, log)
+            loop = Loop(config, task, workdir, mesh, source, checkpoints, evaluator, interrupt, log)
             evaluation = loop.run(state, train_step)
     if jax.process_index() == 0:
-        write(evaluation, workdir)
+        evaluation.write(workdir)
         write_report(
             evaluation,
             workdir / "report.html",
             title=f"{workdir.name}: step {total_steps}",
             history=read_metrics(workdir / "metrics.jsonl"),
         )
-    return evaluation.result
+    return evaluation
 
 
 def _look_at_data(config: Config) -> list[str]:
@@ -127,7 +126,8 @@ def _initialize(model: DeepLab, config: Config, source: Source) -> list[str]:
         batches = training_batches(
             source,
             config.data,
-            config.model,
+            task_of(config).augment,
+            num_classes=config.model.num_classes,
             batch_size=_CALIBRATION_IMAGES,
             seed=config.train.seed,
         )
@@ -144,17 +144,13 @@ def main() -> None:
     config = given.config
     if given.weights:
         config.train.init_weights = given.weights
-    workdir = Path(given.workdir or Path("runs", cli.experiment_name()))
-    result = train(config, workdir)
-    low, high = result["ci95"] or (float("nan"),) * 2
-    print(
-        f"mIoU {100 * (result['miou'] or 0):.2f} % (95 % interval {100 * low:.2f} to "
-        f"{100 * high:.2f}) on {result['images']} images; see {workdir / 'report.html'}"
-    )
+    workdir = Path(given.workdir or Path("runs", command.experiment_name()))
+    evaluation = _train(config, workdir)
+    print(f"{evaluation.summary()}; see {workdir / 'report.html'}")
 
 
 if __name__ == "__main__":
-    cli.define_config()
+    command.define_config()
     flags.DEFINE_string("workdir", "", "Where the run lies; default runs/EXPERIMENT.")
     flags.DEFINE_string("weights", "", "Initial weights, instead of the config's.")
-    cli.run(main, default_config=cli.QUICKSTART)
+    command.run(main, default_config=command.QUICKSTART)

@@ -31,9 +31,9 @@ from absl import flags
 from rich.console import Console
 from rich.table import Table
 
-from deeplab_mnv2 import cli
+from deeplab_mnv2.cli import command
 from deeplab_mnv2.errors import UserError
-from deeplab_mnv2.models.describe import layer_costs
+from deeplab_mnv2.models.costs import layer_costs
 from experiments.benchmark_case import Case, parse
 
 PEERS = {
@@ -300,4 +300,4 @@ if __name__ == "__main__":
     flags.DEFINE_bool("memory", False, "Also measure each program's peak memory, by itself.")
     flags.DEFINE_string("plot", "", "Draw time against batch, size, width and stride.")
     flags.DEFINE_string("only", "", "Run one program twice and print its peak memory.")
-    cli.run(main)
+    command.run(main)

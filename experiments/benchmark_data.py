@@ -17,11 +17,11 @@ from deeplab_mnv2.config import (
     TrainConfig,
 )
 from deeplab_mnv2.data.folder import Folder
-from deeplab_mnv2.data.pipeline import mean_pixel, training_batches
-from deeplab_mnv2.data.transforms import pad
-from deeplab_mnv2.evaluation.metrics import scores
-from deeplab_mnv2.evaluation.result import Evaluator
+from deeplab_mnv2.data.pipeline import training_batches
 from deeplab_mnv2.sharding import make_mesh
+from deeplab_mnv2.tasks.segmentation.evaluator import SegmentationEvaluator
+from deeplab_mnv2.tasks.segmentation.metrics import scores
+from deeplab_mnv2.tasks.segmentation.transforms import pad
 from experiments.benchmark_case import Case
 
 _BATCH = 8
@@ -95,7 +95,9 @@ def our_evaluation(case: Case, folder: str, images: int) -> Callable[[], float]:
     model.eval()
     split = _Part(Folder(root=folder, split="val"), images)
     config = EvaluationConfig(pad_sizes=(_SIZE,), bootstrap_samples=1)
-    evaluator = Evaluator(model, split, config, threads=2, mesh=make_mesh(TrainConfig()))
+    evaluator = SegmentationEvaluator(
+        model, split, config, threads=2, mesh=make_mesh(TrainConfig())
+    )
     _, params, statistics = nnx.split(model, nnx.Param, nnx.BatchStat)
     return lambda: evaluator(params, statistics).result["miou"]
 
@@ -115,7 +117,7 @@ def litert_evaluation(case: Case, folder: str, images: int) -> Callable[[], floa
         confusion = np.zeros(case.classes**2, np.int64)
         for index in range(len(source)):
             example = source[index]
-            image, label = pad(example["image"], example["label"], _SIZE, mean_pixel(model.config))
+            image, label = pad(example["image"], example["label"], _SIZE, model.config.mean_pixel)
             prediction = run(image[None])[0].argmax(-1)
             known = label != IGNORE_LABEL
             pairs = label[known].astype(np.int64) * case.classes + prediction[known]

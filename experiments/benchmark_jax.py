@@ -23,6 +23,7 @@ from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.models.layers import Conv, ConvNormAct
 from deeplab_mnv2.models.mobilenet_v2 import InvertedResidual
 from deeplab_mnv2.sharding import make_mesh
+from deeplab_mnv2.tasks import task_of
 from deeplab_mnv2.training.optimizer import make_optimizer
 from deeplab_mnv2.training.state import create_state, make_train_step
 from experiments.benchmark_case import Case
@@ -79,9 +80,9 @@ def ours(case: Case, model: DeepLab) -> Program:
         train=TrainConfig(batch_size=case.batch_size),
     )
     optimizer = make_optimizer(config.optimizer, _STEPS, nnx.state(model, nnx.Param))
-    graphdef, state = create_state(model, optimizer, config)
+    graphdef, state = create_state(model, optimizer, config.train)
     mesh = make_mesh(config.train)
-    step = make_train_step(graphdef, optimizer, config, mesh, state)
+    step = make_train_step(graphdef, optimizer, task_of(config), config.train, mesh, state)
     batch = {"image": jnp.asarray(image), "label": jnp.asarray(label)}
     # Compiled once: the state comes back with the sharding that it went in with.
     return Program(step.lower(state, batch).compile(), (state, batch), True)

@@ -17,11 +17,12 @@ from absl import flags
 from flax import nnx
 from rich.progress import track
 
-from deeplab_mnv2 import cli, weights
+from deeplab_mnv2 import weights
+from deeplab_mnv2.cli import command
 from deeplab_mnv2.data.decode import read_image
 from deeplab_mnv2.data.folder import IMAGE_SUFFIXES
 from deeplab_mnv2.errors import UserError
-from deeplab_mnv2.models.mobilenet_v2 import Classifier
+from deeplab_mnv2.models.classifier import Classifier
 
 SIZE, SHORT_SIDE = 224, 256
 _NAME = re.compile(r"(?P<label>\d+)_(?:n\d{8}_)?(?P<words>.+)")
@@ -77,4 +78,4 @@ def main() -> None:
 if __name__ == "__main__":
     flags.DEFINE_string("weights", "", "ImageNet classifier: a file, a folder or hf://owner/name.")
     flags.DEFINE_integer("show", 10, "Photographs whose five likeliest classes are printed.")
-    cli.run(main, takes_arguments=True)
+    command.run(main, takes_arguments=True)

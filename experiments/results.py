@@ -26,14 +26,15 @@ import numpy as np
 from absl import flags
 from flax import nnx
 
-from deeplab_mnv2 import cli, weights
+from deeplab_mnv2 import weights
+from deeplab_mnv2.cli import command
 from deeplab_mnv2.config import Config, ModelConfig
 from deeplab_mnv2.errors import UserError
+from deeplab_mnv2.files import replace_atomically
+from deeplab_mnv2.models.costs import layer_costs
 from deeplab_mnv2.models.deeplab import DeepLab
-from deeplab_mnv2.models.describe import layer_costs
 from deeplab_mnv2.training.log import read_metrics
 from deeplab_mnv2.training.workdir import load_model
-from deeplab_mnv2.writing import whole
 
 HERE = Path(__file__).resolve().parent
 README = HERE.parent / "README.md"
@@ -176,7 +177,7 @@ def main() -> None:
     given = flags.FLAGS
     if not given.add:
         before, rest = README.read_text().split(BEGIN)
-        with whole(README) as temporary:
+        with replace_atomically(README) as temporary:
             temporary.write_text(before + BEGIN + table() + END + rest.split(END)[1])
     elif given.workdir:
         workdir = Path(given.workdir)
@@ -198,4 +199,4 @@ if __name__ == "__main__":
     flags.DEFINE_string("weights", "", "Weights from elsewhere that the row is of.")
     flags.DEFINE_string("scores", "", "Folder that evaluate wrote; default the workdir.")
     flags.DEFINE_string("device", "", "What the run was made on.")
-    cli.run(main)
+    command.run(main)

@@ -24,8 +24,7 @@ from deeplab_mnv2.data.archive import Archive
 from deeplab_mnv2.data.decode import read_image, read_label
 from deeplab_mnv2.data.folder import Folder
 from deeplab_mnv2.doctor import read_batch
-from deeplab_mnv2.evaluation.comparison import compare, load_runs
-from deeplab_mnv2.evaluation.result import write
+from deeplab_mnv2.report.comparison import compare, load_runs
 from deeplab_mnv2.training.log import read_metrics
 from deeplab_mnv2.training.workdir import load_model, open_workdir
 from deeplab_mnv2.weights.keras import _TABLE as KERAS_NAMES
@@ -174,7 +173,7 @@ def write_tflite(folder: Path) -> Path:
 
 def write_run(folder: Path, *, target: str) -> Path:
     for name, wrong in (("one", 0.3), ("other", 0.5)):
-        write(made_up(wrong=wrong, pictures=2), folder / name)
+        made_up(wrong=wrong, pictures=2).write(folder / name)
     return folder / "other" / target
 
 

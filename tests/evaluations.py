@@ -7,14 +7,13 @@ import numpy as np
 
 from deeplab_mnv2.config import IGNORE_LABEL, EvaluationConfig, ModelConfig
 from deeplab_mnv2.data.shapes import Shapes
-from deeplab_mnv2.evaluation.bootstrap import score_intervals
-from deeplab_mnv2.evaluation.metrics import scores
-from deeplab_mnv2.evaluation.objects import object_size_scores, object_sizes
-from deeplab_mnv2.evaluation.pictures import Picture, choose
-from deeplab_mnv2.evaluation.protocol import protocol
-from deeplab_mnv2.evaluation.reliability import LEVELS, calibration
-from deeplab_mnv2.evaluation.result import Evaluation
-from deeplab_mnv2.evaluation.scoring import Counts
+from deeplab_mnv2.evaluation.calibration import LEVELS
+from deeplab_mnv2.evaluation.protocol import stamped
+from deeplab_mnv2.tasks.segmentation.counting import Counts
+from deeplab_mnv2.tasks.segmentation.evaluator import SegmentationEvaluation, results
+from deeplab_mnv2.tasks.segmentation.object_sizes import object_sizes
+from deeplab_mnv2.tasks.segmentation.pictures import Picture, choose
+from deeplab_mnv2.tasks.segmentation.protocol import protocol
 
 DATA = Shapes(split="val", length=8, size=65)
 
@@ -27,7 +26,9 @@ def confusion_of(label: np.ndarray, prediction: np.ndarray, classes: int = 21) -
     return confusion
 
 
-def made_up(*, wrong: float = 0.3, pictures: int = 6, output_stride: int = 16) -> Evaluation:
+def made_up(
+    *, wrong: float = 0.3, pictures: int = 6, output_stride: int = 16
+) -> SegmentationEvaluation:
     """Return an evaluation of drawn scenes that calls a share of the objects another class."""
     rng = np.random.default_rng(round(1000 * wrong))
     source, names = DATA.open(), DATA.class_names
@@ -52,38 +53,17 @@ def made_up(*, wrong: float = 0.3, pictures: int = 6, output_stride: int = 16) -
     total = confusions.sum(axis=0)
     confidences = np.zeros((LEVELS + 1, 2), np.int64)
     confidences[LEVELS * 9 // 10] = total.sum() - np.trace(total), np.trace(total)
-    bands = np.stack([total // 2 ** (6 - width) for width in range(6)])
-    intervals = score_intervals(confusions, samples=config.bootstrap_samples)
-    result = {
-        **scores(total, names),
-        "ci95": intervals.miou and list(intervals.miou),
-        "iou_ci95": {n: i and list(i) for n, i in zip(names, intervals.iou, strict=True)},
-        "images": len(examples),
-        "boundary_miou": {
-            str(width): scores(matrix, names)["miou"]
-            for width, matrix in zip(config.boundary_widths, bands, strict=True)
-        },
-        "object_size": object_size_scores(confusions, np.stack(sizes), objects, names),
-        "calibration": calibration(confidences),
-        "compilations": 1,
-        "confusion": total.tolist(),
-        "protocol": protocol(
-            DATA,
-            config,
-            ModelConfig(output_stride=output_stride),
-            images=len(examples),
-            weights_digest=f"{wrong:.3f}",
-        ),
-    }
     counts = Counts(
         names=[example["name"] for example, _, _ in examples],
         confusions=confusions,
-        bands=bands,
+        bands=np.stack([total // 2 ** (6 - width) for width in range(6)]),
         confidences=confidences,
         sizes=np.stack(sizes),
         objects=objects,
         compilations=1,
     )
+    stamp = protocol(DATA, config, ModelConfig(output_stride=output_stride), len(examples))
+    result = results(counts, names, config, stamped(stamp, f"{wrong:.3f}"))
     chosen = [
         Picture(
             examples[index][0]["name"],
@@ -96,7 +76,7 @@ def made_up(*, wrong: float = 0.3, pictures: int = 6, output_stride: int = 16) -
         for index, groups in choose(confusions, pictures).items()
     ]
     chosen.sort(key=lambda picture: picture.miou)
-    return Evaluation(json.loads(json.dumps(result)), counts, chosen)
+    return SegmentationEvaluation(json.loads(json.dumps(result)), counts, chosen)
 
 
 def photograph(height: int, width: int, seed: int) -> np.ndarray:

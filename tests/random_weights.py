@@ -1,11 +1,12 @@
 """Random networks with non-trivial norm statistics, for parity and round-trip tests."""
 
+import dataclasses
 import zlib
 
 import numpy as np
 
-from deeplab_mnv2.config import ModelConfig
-from deeplab_mnv2.weights.tensors import Kind, Weights, abstract_model, variables
+from deeplab_mnv2.weights.loader import Weights, abstract_model, variables
+from deeplab_mnv2.weights.naming import CONFIGS, Kind
 
 
 def fill_value(name: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -20,13 +21,13 @@ def fill_value(name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 def random_weights(kind: Kind = "segmentation", **settings) -> Weights:
     """Return a random network of a config's shapes."""
-    config = ModelConfig(**settings)
+    fields = {field.name for field in dataclasses.fields(CONFIGS[kind])}
+    config = CONFIGS[kind](**{name: settings[name] for name in fields & settings.keys()})
     tensors = {
         name: fill_value(name, variable.shape)
-        for name, variable in variables(abstract_model(config, kind)).items()
-        if kind != "backbone" or name.startswith("backbone.")
+        for name, variable in variables(abstract_model(config)).items()
     }
-    return Weights(tensors, config, kind, {"source": "random", "sha256": "0" * 64})
+    return Weights(tensors, config, {"source": "random", "sha256": "0" * 64})
 
 
 def relative_error(found, wanted) -> float:

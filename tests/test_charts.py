@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from deeplab_mnv2.evaluation.charts import (
+from deeplab_mnv2.report.charts import (
     BOTTOM,
     LEFT,
     RIGHT,

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 
 from deeplab_mnv2.errors import UserError
-from deeplab_mnv2.evaluation.comparison import compare, load_runs, verdict
-from deeplab_mnv2.evaluation.comparison_page import write_comparison
-from deeplab_mnv2.evaluation.metrics import iou_per_class, miou
-from deeplab_mnv2.evaluation.result import write
+from deeplab_mnv2.report.comparison import compare, load_runs, verdict
+from deeplab_mnv2.report.comparison_page import write_comparison
+from deeplab_mnv2.tasks.segmentation.metrics import iou_per_class, miou
 from tests.evaluations import DATA, made_up
-from tests.test_report import (
+from tests.test_run_page import (
     HISTORY,
     Page,
     in_chromium,
@@ -27,7 +26,7 @@ def folders(tmp_path_factory):
     """Two runs over the same images, the second far better, and one much like the first."""
     parent = tmp_path_factory.mktemp("runs")
     for name, wrong in (("bad", 0.7), ("good", 0.05), ("alike", 0.69)):
-        write(made_up(wrong=wrong), parent / name)
+        made_up(wrong=wrong).write(parent / name)
     return parent
 
 
@@ -60,7 +59,7 @@ def test_differences_are_those_of_the_scores(folders):
 
 
 def test_an_interval_with_zero_shows_nothing(folders, tmp_path):
-    write(made_up(wrong=0.7), tmp_path / "again")
+    made_up(wrong=0.7).write(tmp_path / "again")
     found = compare(load_runs([folders / "bad", tmp_path / "again"]), samples=50)
     assert found["differences"][0]["ci95"] == [0, 0]
     assert found["differences"][0]["excludes_zero"] is False
@@ -68,13 +67,13 @@ def test_an_interval_with_zero_shows_nothing(folders, tmp_path):
 
 
 def test_runs_of_one_name_are_called_by_their_folders(folders, tmp_path):
-    write(made_up(wrong=0.2), tmp_path / "bad")
+    made_up(wrong=0.2).write(tmp_path / "bad")
     runs = load_runs([folders / "bad", tmp_path / "bad"])
     assert [run.title for run in runs] == [str(folders / "bad"), str(tmp_path / "bad")]
 
 
 def test_other_protocols_are_refused_by_name(folders, tmp_path):
-    write(made_up(output_stride=8), tmp_path / "stride")
+    made_up(output_stride=8).write(tmp_path / "stride")
     with pytest.raises(UserError, match=r"differently, in output_stride \(16 and 8\)"):
         load_runs([folders / "bad", tmp_path / "stride"])
 
@@ -86,19 +85,19 @@ def test_broken_runs_are_refused(folders, tmp_path):
     with pytest.raises(UserError, match=r"nowhere holds no eval\.json"):
         load_runs([bad, tmp_path / "nowhere"])
     run = tmp_path / "run"
-    write(made_up(wrong=0.2), run)
+    made_up(wrong=0.2).write(run)
     (run / "confusions.npz").unlink()
     with pytest.raises(UserError, match=r"run holds no confusions\.npz"):
         load_runs([bad, run])
-    write(made_up(wrong=0.2), run)
+    made_up(wrong=0.2).write(run)
     (run / "eval.json").write_text("{")
     with pytest.raises(UserError, match="cannot be read"):
         load_runs([bad, run])
-    write(made_up(wrong=0.2), run)
+    made_up(wrong=0.2).write(run)
     (run / "confusions.npz").write_bytes((bad / "confusions.npz").read_bytes())
     with pytest.raises(UserError, match="are of two evaluations"):
         load_runs([bad, run])
-    write(made_up(wrong=0.2), run)
+    made_up(wrong=0.2).write(run)
     result = json.loads((run / "eval.json").read_text())
     del result["calibration"]
     (run / "eval.json").write_text(json.dumps(result))
@@ -107,13 +106,13 @@ def test_broken_runs_are_refused(folders, tmp_path):
     evaluation = made_up(wrong=0.2)
     evaluation.counts.names.reverse()
     evaluation.pictures.clear()
-    write(evaluation, run)
+    evaluation.write(run)
     with pytest.raises(UserError, match="same images in the same order"):
         load_runs([bad, run])
     relabelled = made_up(wrong=0.2)
     relabelled.counts.confusions[:2] = relabelled.counts.confusions[1::-1].copy()
     relabelled.pictures.clear()
-    write(relabelled, run)
+    relabelled.write(run)
     with pytest.raises(UserError, match="different labels of the same images"):
         load_runs([bad, run])
 
@@ -135,7 +134,7 @@ def test_page_is_self_contained_and_accessible(page):
 
 
 def test_runs_without_pictures_are_still_compared(folders, tmp_path):
-    write(made_up(wrong=0.2), tmp_path / "bare")
+    made_up(wrong=0.2).write(tmp_path / "bare")
     (tmp_path / "bare" / "pictures.zip").unlink()
     runs = load_runs([folders / "bad", tmp_path / "bare"])
     found = compare(runs, samples=20)

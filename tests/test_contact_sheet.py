@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from deeplab_mnv2.evaluation.contact_sheet import Tile, contact_sheet
+from deeplab_mnv2.inspection.contact_sheet import Tile, contact_sheet
 
 RED, GREEN = (200, 10, 10), (10, 200, 10)
 

@@ -10,8 +10,8 @@ from flax import nnx
 
 from deeplab_mnv2.config import ModelConfig
 from deeplab_mnv2.errors import UserError
+from deeplab_mnv2.models.costs import describe, layer_costs
 from deeplab_mnv2.models.deeplab import DeepLab
-from deeplab_mnv2.models.describe import describe, layer_costs
 from deeplab_mnv2.models.layers import resize
 from tests.networks import apply
 

@@ -7,7 +7,7 @@ import pytest
 from jax import Array, lax
 from jax.test_util import check_grads
 
-from deeplab_mnv2.models.depthwise import depthwise_conv
+from deeplab_mnv2.models.ops.depthwise import depthwise_conv
 from tests.convolutions import assert_close, example, reference_conv, value_and_gradients
 
 # Rows that do and do not divide into the chunks of the kernel's gradient.

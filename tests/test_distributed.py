@@ -111,4 +111,5 @@ def test_two_processes_count_what_one_counts(folder):
     np.testing.assert_array_equal(confusions[0], confusions[1])
     assert np.count_nonzero(confusions[0].sum(axis=(0, 1))) > 2
     stamps = [json.loads((f / "eval.json").read_text())["protocol"] for f in (one, two)]
+    assert stamps[0].pop("machine")["devices"] != stamps[1].pop("machine")["devices"]
     assert stamps[0] == stamps[1]

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from deeplab_mnv2 import cli, weights
+from deeplab_mnv2 import weights
+from deeplab_mnv2.cli import command
 from deeplab_mnv2.config import EvaluationConfig
 from deeplab_mnv2.data.folder import Folder
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.evaluate import _refuse_other_model, _warn_of_other_classes, evaluate
 from deeplab_mnv2.models.deeplab import DeepLab, at_output_stride
-from deeplab_mnv2.segmenter import PACKAGED_WEIGHTS
+from deeplab_mnv2.weights import PACKAGED
 
 
 def test_another_output_stride_has_the_same_weights(config):
@@ -61,7 +62,7 @@ def test_settings_that_the_weights_do_not_have_are_refused(
     stored = dataclasses.replace(config.model, output_stride=8)
     asked = dataclasses.replace(stored, **{field: value})
     overridden: set[str] = set()
-    monkeypatch.setattr(cli, "overridden", lambda: overridden)
+    monkeypatch.setattr(command, "overridden", lambda: overridden)
     _refuse_other_model(asked, stored)  # the experiment says so, not the command
     overridden.add(f"model.{field}")
     with pytest.raises(UserError, match=f"not {value!r}; .*{remedy}"):
@@ -94,6 +95,6 @@ def test_googles_weights_reach_their_score_on_real_voc(shared, config):
 
 @pytest.mark.slow
 def test_the_packages_weights_have_the_score_on_their_card(shared, config):
-    card = PACKAGED_WEIGHTS.with_suffix(".md").read_text()
+    card = PACKAGED.with_suffix(".md").read_text()
     stated = float(re.search(r"Score:\*\* ([\d.]+) mIoU", card)[1])
-    assert score_on_real_voc(PACKAGED_WEIGHTS, shared, config) == pytest.approx(stated, abs=0.001)
+    assert score_on_real_voc(PACKAGED, shared, config) == pytest.approx(stated, abs=0.001)

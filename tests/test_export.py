@@ -15,7 +15,7 @@ from flax import nnx
 from deeplab_mnv2 import export as export_module
 from deeplab_mnv2 import weights
 from deeplab_mnv2.config import ModelConfig
-from deeplab_mnv2.data.voc_classes import VOC_CLASSES
+from deeplab_mnv2.data.classes import VOC_CLASSES
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.export import export
 from deeplab_mnv2.exporting import stablehlo

@@ -305,16 +305,15 @@ OVERRIDES = [
 ]
 FORKED = """
     import os, sys
-    from deeplab_mnv2 import cli
-    from deeplab_mnv2.validation import validate
+    from deeplab_mnv2.cli import command
     from absl import flags
 
-    cli.define_config()
+    command.define_config()
     for number, override in enumerate(sys.argv[1:]):
         if not os.fork():
             sys.argv = ["train", override]
             try:
-                cli.run(lambda: validate(flags.FLAGS.config))
+                command.run(lambda: flags.FLAGS.config.check())
             except SystemExit as end:
                 sys.stderr.flush()
                 os._exit(end.code or 0)

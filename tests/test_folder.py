@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from deeplab_mnv2.data.classes import VOC_CLASSES, voc_palette
 from deeplab_mnv2.data.folder import Folder
-from deeplab_mnv2.data.voc_classes import VOC_CLASSES, voc_palette
 from deeplab_mnv2.errors import UserError
 
 

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from deeplab_mnv2.errors import UserError
+from deeplab_mnv2.tasks.segmentation.evaluator import SegmentationEvaluation
 from deeplab_mnv2.training.guards import FiniteGuard, Watch
 
 
@@ -33,11 +34,18 @@ def test_predictions_of_one_class_only_are_told():
     confusion = np.zeros((3, 3), int)
     confusion[:, 1] = 5
     names = ("background", "cat", "dog")
-    (warning,) = Watch().scores(confusion, names)
+
+    def warnings(confusion):
+        result = {"confusion": confusion.tolist(), "iou": dict.fromkeys(names)}
+        return SegmentationEvaluation(result, counts=None, pictures=[]).warnings()
+
+    (warning,) = warnings(confusion)
     assert "'cat'" in warning
-    assert Watch().scores(np.eye(3, dtype=int), names) == []
+    assert warnings(np.eye(3, dtype=int)) == []
     # A set that holds one class alone is rightly predicted as one.
-    assert Watch().scores(np.diag([0, 5, 0]), names) == []
+    assert warnings(np.diag([0, 5, 0])) == []
+    watch = Watch()
+    assert [watch.scores([warning]), watch.scores([warning])] == [[warning], []]
 
 
 def test_each_damaged_example_is_told_once():

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from deeplab_mnv2 import interrupt
+from deeplab_mnv2.cli import interrupt
 
 
 def test_an_interrupted_command_ends_in_one_line(capsys):
@@ -36,7 +36,7 @@ def test_an_interrupt_that_a_callback_swallows_comes_again():
 @pytest.mark.parametrize("argv", ["-m", "program"])
 def test_only_a_command_changes_what_ctrl_c_does_during_imports(argv):
     program = (
-        f"import os, signal, sys; sys.argv[0] = {argv!r}; import deeplab_mnv2.interrupt\n"
+        f"import os, signal, sys; sys.argv[0] = {argv!r}; import deeplab_mnv2.cli.interrupt\n"
         "os.kill(os.getpid(), signal.SIGINT)"
     )
     done = subprocess.run(

@@ -3,17 +3,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deeplab_mnv2.config import IGNORE_LABEL, LossConfig
+from deeplab_mnv2.config import IGNORE_LABEL, CrossEntropy
 from deeplab_mnv2.models.layers import resize
-from deeplab_mnv2.training.losses import labelled_weight, segmentation_loss
+from deeplab_mnv2.tasks.segmentation.losses import loss_sums
 
 STEP = jnp.zeros((), jnp.int32)
 
 
-def loss(logits, label, config=None, step=STEP):
-    config = config or LossConfig()
-    total = labelled_weight(label, config).sum()
-    return segmentation_loss(logits, label, step, config, total_weight=total)
+def loss(logits, label, config=None, step=STEP, align_corners=True):
+    total, weight = loss_sums(
+        config or CrossEntropy(), logits, label, step, align_corners=align_corners
+    )
+    return total / jnp.maximum(weight, 1e-5)
 
 
 @pytest.fixture
@@ -47,26 +48,24 @@ def test_nothing_labelled_is_zero_and_finite():
 
 def test_parts_add_up_to_the_whole_batch(example):
     logits, label = example
-    total = labelled_weight(label, LossConfig()).sum()
     parts = [
-        segmentation_loss(
-            logits[i : i + 1], label[i : i + 1], STEP, LossConfig(), total_weight=total
-        )
+        loss_sums(CrossEntropy(), logits[i : i + 1], label[i : i + 1], STEP, align_corners=True)
         for i in range(2)
     ]
-    np.testing.assert_allclose(sum(parts), loss(logits, label), rtol=1e-6)
+    totals, weights = zip(*parts, strict=True)
+    np.testing.assert_allclose(sum(totals) / sum(weights), loss(logits, label), rtol=1e-6)
 
 
 def test_class_weights_weigh_pixels_and_divisor(example):
     logits, label = example
     only_first = jnp.where(label == 0, 0, IGNORE_LABEL)
-    weighted = loss(logits, label, LossConfig(class_weights=(2.0, 0.0, 0.0)))
+    weighted = loss(logits, label, CrossEntropy(class_weights=(2.0, 0.0, 0.0)))
     np.testing.assert_allclose(weighted, loss(logits, only_first), rtol=1e-5)
 
 
 def test_hard_pixels_are_annealed_to_the_worst_share(example):
     logits, label = example
-    config = LossConfig(top_k=0.25, top_k_steps=10)
+    config = CrossEntropy(top_k=0.25, top_k_steps=10)
     np.testing.assert_allclose(loss(logits, label, config), loss(logits, label), rtol=1e-5)
     flat = -jax.nn.log_softmax(logits)[label != 255, label[label != 255]]
     worst = np.sort(np.asarray(flat))[::-1]
@@ -79,7 +78,7 @@ def test_hard_pixels_are_annealed_to_the_worst_share(example):
 def test_small_logits_lose_what_resized_ones_do(align_corners):
     logits = jax.random.normal(jax.random.key(0), (2, 5, 4, 3))
     label = jax.random.randint(jax.random.key(1), (2, 37, 29), 0, 3).at[0, :2].set(IGNORE_LABEL)
-    total = labelled_weight(label, LossConfig()).sum()
+    total = jnp.sum(label != IGNORE_LABEL)
 
     def resized(logits):
         full = resize(logits, label.shape[1:], align_corners=align_corners)
@@ -87,9 +86,7 @@ def test_small_logits_lose_what_resized_ones_do(align_corners):
         return jnp.sum(losses) / total
 
     def small(logits):
-        return segmentation_loss(
-            logits, label, STEP, LossConfig(), total_weight=total, align_corners=align_corners
-        )
+        return loss(logits, label, align_corners=align_corners)
 
     ours, expected = (jax.value_and_grad(f)(logits) for f in (small, resized))
     np.testing.assert_allclose(ours[0], expected[0], rtol=1e-5)

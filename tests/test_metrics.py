@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import jaccard_score
 
-from deeplab_mnv2.evaluation.metrics import iou_per_class, miou, scores
+from deeplab_mnv2.tasks.segmentation.metrics import iou_per_class, miou, scores
 
 
 def test_by_hand():

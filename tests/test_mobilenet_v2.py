@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from deeplab_mnv2.config import ModelConfig
-from deeplab_mnv2.models.mobilenet_v2 import Classifier, MobileNetV2, make_divisible
+from deeplab_mnv2.config import ClassifierConfig, ModelConfig
+from deeplab_mnv2.models.classifier import Classifier
+from deeplab_mnv2.models.mobilenet_v2 import MobileNetV2, make_divisible
 from tests.networks import apply, randomize_norms
 
 
@@ -22,7 +23,7 @@ def abstract(module: type, config: ModelConfig) -> nnx.Module:
 
 def test_parameter_counts_equal_the_papers():
     assert count(abstract(MobileNetV2, ModelConfig())) == 1_811_712
-    classifier = ModelConfig(num_classes=1000, output_stride=32)
+    classifier = ClassifierConfig(num_classes=1000, output_stride=32)
     assert count(abstract(Classifier, classifier)) == 3_504_872
 
 
@@ -32,7 +33,7 @@ def test_parameter_counts_equal_the_papers():
     [(1.4, 6.111), (1.3, 5.388), (1.0, 3.506), (0.75, 2.638), (0.5, 1.970), (0.35, 1.678)],
 )
 def test_classifier_counts_at_every_published_width(width, millions):
-    config = ModelConfig(num_classes=1001, output_stride=32, width_multiplier=width)
+    config = ClassifierConfig(num_classes=1001, output_stride=32, width_multiplier=width)
     assert count(abstract(Classifier, config)) / 1e6 == pytest.approx(millions, abs=5e-4)
 
 

@@ -5,7 +5,7 @@ import optax
 import pytest
 from flax import nnx
 
-from deeplab_mnv2.config import AdamW, ModelConfig, OptimizerConfig, Sgd
+from deeplab_mnv2.config import AdamW, Constant, ModelConfig, OptimizerConfig, Sgd
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.training.optimizer import learning_rate, make_optimizer
 
@@ -65,7 +65,7 @@ def test_gradients_are_clipped_by_their_global_norm(params):
 def test_momentum_is_tensorflows():
     params = {"kernel": jnp.zeros(())}
     optimizer = make_optimizer(
-        OptimizerConfig(learning_rate=1.0, power=0.0, weight_decay=0), 10, params
+        OptimizerConfig(learning_rate=1.0, schedule=Constant(), weight_decay=0), 10, params
     )
     state = optimizer.init(params)
     for expected in (-1.0, -1.9, -2.71):

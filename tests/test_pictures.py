@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from deeplab_mnv2.errors import UserError
-from deeplab_mnv2.evaluation.pictures import choose, load, save
+from deeplab_mnv2.tasks.segmentation.pictures import choose, load, save
 from tests.evaluations import made_up
 
 

@@ -3,10 +3,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from deeplab_mnv2.config import IGNORE_LABEL, DataConfig, EvaluationConfig, ModelConfig
-from deeplab_mnv2.data.pipeline import bucket_side, evaluation_batches, mean_pixel, training_batches
+from deeplab_mnv2.config import IGNORE_LABEL, Config, DataConfig, EvaluationConfig, ModelConfig
+from deeplab_mnv2.data.pipeline import evaluation_batches, training_batches
 from deeplab_mnv2.data.shapes import Shapes
 from deeplab_mnv2.errors import UserError
+from deeplab_mnv2.tasks.segmentation.padding import FILL, PrepareForScoring, bucket_side
+from deeplab_mnv2.tasks.segmentation.task import SegmentationTask
 
 MODEL = ModelConfig()
 
@@ -18,10 +20,15 @@ def config() -> DataConfig:
     )
 
 
-def take(config, number, **settings):
-    batches = training_batches(
-        config.train.open(), config, MODEL, **{"batch_size": 4, "seed": 3, **settings}
+def batches_of(source, config, **settings):
+    task = SegmentationTask(Config(data=config, model=MODEL), MODEL)
+    return training_batches(
+        source, config, task.augment, num_classes=MODEL.num_classes, **{"seed": 0, **settings}
     )
+
+
+def take(config, number, **settings):
+    batches = batches_of(config.train.open(), config, **{"batch_size": 4, "seed": 3, **settings})
     return [next(batches) for _ in range(number)]
 
 
@@ -83,13 +90,14 @@ def test_first_examples_only(config):
 
 def test_an_empty_split_is_named(config):
     with pytest.raises(UserError, match=r"data\.train"):
-        training_batches([], config, MODEL, batch_size=2, seed=0)
+        batches_of([], config, batch_size=2)
 
 
 def test_evaluation_covers_every_example_once_in_static_shapes(config):
     source = config.val.open()
     settings = EvaluationConfig(pad_sizes=(49, 65))
-    batches = list(evaluation_batches(source, settings, MODEL, threads=2, batch_size=3))
+    prepare = PrepareForScoring(settings, MODEL)
+    batches = list(evaluation_batches(source, prepare, threads=2, batch_size=3, fill=FILL))
     assert [batch["image"].shape for batch in batches] == [(3, 49, 49, 3)] * 3
     assert sorted(i for batch in batches for i in batch["index"]) == list(range(7))
     assert len(batches[-1]["index"]) == 1
@@ -114,9 +122,9 @@ def test_buckets_grow_beyond_the_largest():
 
 
 def test_padding_is_the_conventions_mean():
-    assert mean_pixel(ModelConfig()) == (128, 128, 128)
+    assert ModelConfig().mean_pixel == (128, 128, 128)
     imagenet = ModelConfig(image_mean=(123.675, 116.28, 103.53), image_std=(58, 57, 57))
-    assert mean_pixel(imagenet) == (124, 116, 104)
+    assert imagenet.mean_pixel == (124, 116, 104)
 
 
 class _Numbered:
@@ -140,9 +148,9 @@ class _Damaged(_Numbered):
 def test_a_damaged_example_ends_the_run_or_its_neighbour_takes_its_place(config):
     config = dataclasses.replace(config, scale_range=(1.0, 1.0))
     with pytest.raises(UserError, match=r"[34] is damaged"):
-        next(training_batches(_Damaged(), config, MODEL, batch_size=10, seed=0))
+        next(batches_of(_Damaged(), config, batch_size=10))
     config = dataclasses.replace(config, damaged="skip")
-    batch = next(training_batches(_Damaged(), config, MODEL, batch_size=10, seed=0))
+    batch = next(batches_of(_Damaged(), config, batch_size=10))
     levels = batch["image"][:, 0, 0, 0]
     np.testing.assert_array_equal(np.bincount(levels), [1, 1, 1, 0, 0, 3, 1, 1, 1, 1])
     told = {"": 8, "3 is damaged. 4 is damaged.": 1, "4 is damaged.": 1}
@@ -157,13 +165,13 @@ def test_a_source_with_nothing_but_damage_is_refused(config):
 
     config = dataclasses.replace(config, damaged="skip")
     with pytest.raises(UserError, match="No example of the training split can be read"):
-        next(training_batches(Hopeless(), config, MODEL, batch_size=10, seed=0))
+        next(batches_of(Hopeless(), config, batch_size=10))
 
 
 @pytest.mark.parametrize(("threshold", "rare"), [(0.0, 1), (0.9, 3)])
 def test_images_of_rare_classes_come_more_often(config, threshold, rare):
     config = dataclasses.replace(config, repeat_threshold=threshold, scale_range=(1.0, 1.0))
     epoch = 9 + rare  # sqrt(0.9 / 0.1) = 3
-    batches = training_batches(_Numbered(), config, MODEL, batch_size=epoch, seed=0)
+    batches = batches_of(_Numbered(), config, batch_size=epoch, seed=0)
     times = np.bincount(next(batches)["image"][:, 0, 0, 0], minlength=10)
     np.testing.assert_array_equal(times, [1] * 9 + [rare])

@@ -9,14 +9,14 @@ import pytest
 import skimage
 from PIL import Image
 
-from deeplab_mnv2 import canvas, weights
-from deeplab_mnv2 import segmenter as segmenter_module
+from deeplab_mnv2 import weights
+from deeplab_mnv2.data.classes import VOC_CLASSES
 from deeplab_mnv2.data.decode import read_label
-from deeplab_mnv2.data.voc_classes import VOC_CLASSES
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.models.deeplab import DeepLab
-from deeplab_mnv2.segmentation import Segmentation
-from deeplab_mnv2.segmenter import Segmenter
+from deeplab_mnv2.tasks.segmentation import segmenter as segmenter_module
+from deeplab_mnv2.tasks.segmentation import windows as canvas
+from deeplab_mnv2.tasks.segmentation.segmenter import Segmentation, Segmenter
 from tests.networks import apply
 from tests.random_weights import random_weights
 

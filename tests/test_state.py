@@ -9,10 +9,11 @@ import pytest
 from flax import nnx
 from jax.sharding import AxisType
 
-from deeplab_mnv2.config import LossConfig, OptimizerConfig, Sgd
+from deeplab_mnv2.config import CrossEntropy, OptimizerConfig, Sgd
 from deeplab_mnv2.data.pipeline import training_batches
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.sharding import batch_sharding, state_sharding, to_devices
+from deeplab_mnv2.tasks import task_of
 from deeplab_mnv2.training.checkpoint import Checkpoints, abstract
 from deeplab_mnv2.training.optimizer import make_optimizer
 from deeplab_mnv2.training.state import create_state, make_train_step
@@ -32,9 +33,10 @@ def start(config, mesh, learning_rate=0.01):
     optimizer_config = OptimizerConfig(rule=Sgd(), learning_rate=learning_rate)
     model = DeepLab(config.model, rngs=nnx.Rngs(0))
     optimizer = make_optimizer(optimizer_config, 20, nnx.state(model, nnx.Param))
-    graphdef, state = create_state(model, optimizer, config)
+    graphdef, state = create_state(model, optimizer, config.train)
     state = jax.device_put(state, state_sharding(state, mesh))
-    return state, make_train_step(graphdef, optimizer, config, mesh, state)
+    step = make_train_step(graphdef, optimizer, task_of(config), config.train, mesh, state)
+    return state, step
 
 
 def advance(config, mesh, state, step, steps):
@@ -42,7 +44,8 @@ def advance(config, mesh, state, step, steps):
     batches = training_batches(
         config.data.train.open(),
         config.data,
-        config.model,
+        task_of(config).augment,
+        num_classes=config.model.num_classes,
         batch_size=8,
         seed=0,
         first_step=int(state.step),
@@ -171,11 +174,11 @@ def test_what_is_frozen_stays_as_it_is(module_config, names):
 def test_a_step_that_is_not_finite_changes_nothing_but_the_count(module_config):
     # An infinite weight on a class makes the loss infinite where it is seen.
     weights = (1.0,) * 20 + (float("inf"),)
-    config = dataclasses.replace(module_config, loss=LossConfig(class_weights=weights))
+    config = dataclasses.replace(module_config, loss=CrossEntropy(class_weights=weights))
     model = DeepLab(config.model, rngs=nnx.Rngs(0))
     optimizer = make_optimizer(OptimizerConfig(), 10, nnx.state(model, nnx.Param))
-    graphdef, state = create_state(model, optimizer, config)
-    step = make_train_step(graphdef, optimizer, config, mesh_of(), state)
+    graphdef, state = create_state(model, optimizer, config.train)
+    step = make_train_step(graphdef, optimizer, task_of(config), config.train, mesh_of(), state)
     before = jax.device_get(state)
     image = jnp.full((8, 49, 49, 3), 100, jnp.uint8)
     label = jnp.zeros((8, 49, 49), jnp.uint8)
@@ -205,6 +208,6 @@ def test_the_average_lies_between_start_and_end(module_config):
         strict=True,
     ):
         np.testing.assert_allclose(ema, 0.9 * new + 0.1 * np.asarray(old), rtol=1e-4, atol=1e-7)
-    assert losses
+    assert losses == run(module_config, mesh_of(), steps=1)[0]
     assert state.scored()[0] is state.ema
     assert jnp.asarray(state.step) == 1

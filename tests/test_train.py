@@ -12,11 +12,11 @@ from flax import nnx
 
 from deeplab_mnv2.config import Sgd
 from deeplab_mnv2.errors import Stopped, UserError
-from deeplab_mnv2.evaluation.scoring import weights_digest
 from deeplab_mnv2.train import train
 from deeplab_mnv2.training.checkpoint import Checkpoints
 from deeplab_mnv2.training.log import read_metrics
 from deeplab_mnv2.training.workdir import load_class_names, load_model
+from deeplab_mnv2.weights.loader import weights_digest
 from tests.runs import arrays
 
 pytestmark = pytest.mark.usefixtures("one_block_a_stage")

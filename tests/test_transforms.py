@@ -5,7 +5,7 @@ import pytest
 
 from deeplab_mnv2.config import IGNORE_LABEL, DataConfig
 from deeplab_mnv2.data.shapes import Shapes
-from deeplab_mnv2.data.transforms import (
+from deeplab_mnv2.tasks.segmentation.transforms import (
     augment,
     boundary_band,
     distort_colours,

@@ -24,8 +24,8 @@ import tensorflow_datasets as tfds
 
 from deeplab_mnv2.data import voc
 from deeplab_mnv2.data.archive import Archive
+from deeplab_mnv2.data.classes import VOC_CLASSES, voc_palette
 from deeplab_mnv2.data.voc import Voc, VocSegmentation
-from deeplab_mnv2.data.voc_classes import VOC_CLASSES, voc_palette
 from deeplab_mnv2.errors import UserError
 
 TRAIN = ["2007_000032", "2008_000015", "2011_000006"]

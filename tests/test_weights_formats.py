@@ -4,10 +4,9 @@ import importlib
 
 import pytest
 
-from deeplab_mnv2 import weights
-from deeplab_mnv2.data.voc_classes import VOC_CLASSES
+from deeplab_mnv2 import files, weights
+from deeplab_mnv2.data.classes import VOC_CLASSES
 from deeplab_mnv2.errors import UserError
-from deeplab_mnv2.weights import files
 from tests.random_weights import random_weights
 
 TINY = {"width_multiplier": 0.35, "head_channels": 32}

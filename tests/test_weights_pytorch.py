@@ -11,7 +11,7 @@ import safetensors.numpy
 
 from deeplab_mnv2 import weights
 from deeplab_mnv2.errors import UserError
-from deeplab_mnv2.weights.tensors import abstract_model
+from deeplab_mnv2.weights.loader import abstract_model
 from tests.networks import apply
 from tests.record_pytorch_references import REFERENCES, TIMM, image, value
 
@@ -43,8 +43,8 @@ def assert_equals_recording(found: np.ndarray, recording: dict) -> None:
 
 def assert_features_equal_recording(given: weights.Weights, name: str, case: str) -> None:
     stride, height, width = map(int, case.split())
-    config = dataclasses.replace(given.config, output_stride=stride, num_classes=21)
-    model = abstract_model(config, "segmentation")
+    config = dataclasses.replace(given.config, output_stride=stride)
+    model = abstract_model(config)
     assert weights.fill(model, given, parts=("backbone",)) == []
     model.backbone.eval()
     found = np.asarray(apply(model.backbone, jnp.asarray(image((height, width)))))

@@ -1,31 +1,28 @@
-"""From a source of examples to batches: Grain for training, padded buckets for evaluation."""
+"""From a source of examples to batches: Grain for training, buckets of one shape for scoring."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import grain
 import numpy as np
 from absl import flags
 
-from deeplab_mnv2.config import IGNORE_LABEL, DataConfig, EvaluationConfig, ModelConfig, Source
+from deeplab_mnv2.config import DataConfig, Source
 from deeplab_mnv2.data.sampling import classes_present, repeat_rare
-from deeplab_mnv2.data.transforms import augment, boundary_band, pad
 from deeplab_mnv2.errors import UserError
 
 Batch = dict[str, Any]
-
-
-def mean_pixel(model: ModelConfig) -> tuple[int, ...]:
-    """Return the grey levels that padding is filled with, the convention's mean rounded."""
-    return tuple(int(value + 0.5) for value in model.image_mean)
+Augment = Callable[[Mapping[str, Any], np.random.Generator], dict[str, Any]]
+Prepare = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
 def training_batches(
     source: Source,
     config: DataConfig,
-    model: ModelConfig,
+    augment: Augment,
     *,
+    num_classes: int,
     batch_size: int,
     seed: int,
     first_step: int = 0,
@@ -34,10 +31,10 @@ def training_batches(
 ) -> grain.DatasetIterator:
     """Return an endless iterator of this process's share of the global batches.
 
-    Batches hold `image` (b, crop, crop, 3) uint8, `label` (b, crop, crop) uint8, `name` (b,) and
-    `damage` (b,), which says what was wrong with examples that another took the place of. Order and
-    augmentation are a function of (seed, position) alone, whatever the number of threads,
-    worker processes or hosts, so a run that goes on starts at `first_step`.
+    Batches hold what `augment` returns of each example, stacked (b, ...), `name` (b,) and
+    `damage` (b,): the error messages of examples that were replaced. Order and augmentation are
+    a function of (seed, position) alone, whatever the number of threads, worker processes or
+    hosts, so a resumed run starts at `first_step`.
 
     Raises:
         UserError: the source is empty.
@@ -49,20 +46,17 @@ def training_batches(
     if config.train_examples:
         source = Chosen(source, np.arange(min(config.train_examples, len(source))))
     if config.repeat_threshold:
-        present = classes_present(source, model.num_classes, config.threads)
+        present = classes_present(source, num_classes, config.threads)
         source = Chosen(source, repeat_rare(present, config.repeat_threshold, seed))
     dataset = (
-        grain.MapDataset.source(source)
-        .seed(seed)
-        .shuffle()
-        .repeat()
-        .random_map(_Augment(config, mean_pixel(model)))
+        grain.MapDataset.source(source).seed(seed).shuffle().repeat().random_map(_Augment(augment))
     )
-    # Each process takes its own run of the global batch: in the order of the devices it is the
-    # batch of a single process, dropout and all.
+    # Process i reads the i-th contiguous part of every global batch, so that the parts together
+    # equal the batch of a single process, dropout masks included.
     dataset = dataset.batch(batch_size // process_count, drop_remainder=True)
     dataset = dataset[process_index::process_count][first_step:]
-    # Whole batches are what threads and workers compute, so their number cannot change them.
+    # Threads and workers compute whole batches, so the result does not depend on how many there
+    # are.
     iterator = dataset.to_iter_dataset(
         grain.ReadOptions(num_threads=config.threads, prefetch_buffer_size=config.threads + 1)
     )
@@ -78,56 +72,46 @@ def training_batches(
 
 def evaluation_batches(
     source: Source,
-    config: EvaluationConfig,
-    model: ModelConfig,
+    prepare: Prepare,
     *,
     threads: int,
     batch_size: int,
+    fill: Mapping[str, int],
 ) -> Iterator[Batch]:
-    """Yield batches that cover the source once, in few static shapes.
+    """Yield batches that cover the source once, each of examples of one shape.
 
-    `image` (b, S, S, 3) uint8 padded with the mean pixel, `label` (b, S, S) uint8 padded with
-    255, `band` (b, S, S) uint8 (`boundary_band`), and lists `index`, `name` and `size` (h, w)
-    of the examples; a short last batch is filled with unlabelled images that have no entry
-    in the lists.
+    `prepare` returns what is to be scored, `image` among its arrays; it runs on the reader
+    threads. Arrays are stacked (b, ...), all else is a list, as are `index` and `name`. A short
+    last batch is filled up with arrays of `fill` (0 where it names none), which have no entry in
+    the lists.
     """
-    dataset = grain.MapDataset.source(_Indexed(source)).map(_PadToBucket(config, model))
+    dataset = grain.MapDataset.source(_Indexed(source)).map(_Prepare(prepare))
     examples = dataset.to_iter_dataset(
         grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(2 * threads, batch_size))
     )
-    waiting: dict[int, list[dict[str, Any]]] = {}
+    waiting: dict[tuple[int, ...], list[dict[str, Any]]] = {}
     for example in examples:
-        bucket = waiting.setdefault(example["image"].shape[0], [])
+        bucket = waiting.setdefault(example["image"].shape, [])
         bucket.append(example)
         if len(bucket) == batch_size:
-            yield _collate(bucket, batch_size)
+            yield _collate(bucket, batch_size, fill)
             bucket.clear()
     for bucket in waiting.values():
         if bucket:
-            yield _collate(bucket, batch_size)
+            yield _collate(bucket, batch_size, fill)
 
 
-def bucket_side(height: int, width: int, config: EvaluationConfig, output_stride: int) -> int:
-    """Return the smallest padding side that holds the image.
-
-    Beyond the largest of `pad_sizes`, sides grow in steps of 512 pixels.
-    """
-    side = max(height, width)
-    fitting = [size for size in config.pad_sizes if size >= side]
-    if fitting:
-        return min(fitting)
-    step = 512 // output_stride * output_stride
-    return -(-(side - 1) // step) * step + 1
-
-
-def _collate(examples: list[dict[str, Any]], batch_size: int) -> Batch:
-    batch: Batch = {key: [e[key] for e in examples] for key in ("index", "name", "size")}
+def _collate(examples: list[dict[str, Any]], batch_size: int, fill: Mapping[str, int]) -> Batch:
+    batch: Batch = {}
     missing = batch_size - len(examples)
-    for key in ("image", "label", "band"):
-        stacked = np.stack([e[key] for e in examples])
+    for key, first in examples[0].items():
+        values = [example[key] for example in examples]
+        if not isinstance(first, np.ndarray):
+            batch[key] = values
+            continue
+        stacked = np.stack(values)
         if missing:
-            fill = IGNORE_LABEL if key == "label" else 0
-            filler = np.full((missing, *stacked.shape[1:]), fill, stacked.dtype)
+            filler = np.full((missing, *first.shape), fill.get(key, 0), first.dtype)
             stacked = np.concatenate([stacked, filler])
         batch[key] = stacked
     return batch
@@ -149,9 +133,9 @@ class Chosen:
 
 @dataclasses.dataclass(frozen=True)
 class _Tolerant:
-    """A source in which the next example that can be read takes the place of one that cannot.
+    """A source that replaces an unreadable example by the next readable one.
 
-    The same one each time, so that a run that goes on sees what it would have seen.
+    Always the same one, so that a resumed run sees the same data.
     """
 
     source: Source
@@ -186,45 +170,24 @@ class _Indexed:
 
 @dataclasses.dataclass(frozen=True)
 class _Augment(grain.transforms.RandomMap):
-    config: DataConfig
-    mean_pixel: tuple[int, ...]
+    augment: Augment
 
     def random_map(  # pyright: ignore[reportIncompatibleMethodOverride] - declared as None
         self, element: Any, rng: np.random.Generator
     ) -> dict[str, Any]:
-        image, label = augment(
-            element["image"], element["label"], rng, self.config, self.mean_pixel
-        )
-        return {
-            "image": image,
-            "label": label,
-            "name": element["name"],
-            "damage": element.get("damage", ""),
-        }
+        augmented = self.augment(element, rng)
+        return {**augmented, "name": element["name"], "damage": element.get("damage", "")}
 
 
 @dataclasses.dataclass(frozen=True)
-class _PadToBucket(grain.transforms.Map):
-    config: EvaluationConfig
-    model: ModelConfig
+class _Prepare(grain.transforms.Map):
+    prepare: Prepare
 
     def map(  # pyright: ignore[reportIncompatibleMethodOverride] - declared as None
         self, element: Any
     ) -> dict[str, Any]:
-        image, label = element["image"], element["label"]
-        # Bands before padding: the frame's edge is not an object's boundary.
-        band = boundary_band(label, self.config.boundary_widths)
-        stride = self.config.output_stride or self.model.output_stride
-        height, width = label.shape
-        side = bucket_side(height, width, self.config, stride)
-        padded_band = np.zeros((side, side), np.uint8)
-        padded_band[:height, :width] = band
-        image, label = pad(image, label, side, mean_pixel(self.model))
         return {
-            "image": image,
-            "label": label,
-            "band": padded_band,
-            "size": (height, width),
+            **self.prepare(element),
             "index": element["index"],
             "name": element["name"],
         }

@@ -25,9 +25,9 @@ import scipy.io
 import tensorflow_datasets as tfds
 from absl import app, flags
 
-from deeplab_mnv2 import interrupt
+from deeplab_mnv2.cli import interrupt
 from deeplab_mnv2.data.archive import Archive
-from deeplab_mnv2.data.voc_classes import VOC_CLASSES
+from deeplab_mnv2.data.classes import VOC_CLASSES
 from deeplab_mnv2.errors import UserError
 
 VOC = Archive(

@@ -1,67 +1,34 @@
 """Intervals for scores by resampling images (Efron 1979)."""
 
-import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import numpy as np
 
-from deeplab_mnv2.evaluation.metrics import iou_per_class, mean_present
-
 Interval = tuple[float, float]
+# (R, N), how often each of N images is drawn in each of R resamples, to R rows of K scores.
+Scores = Callable[[np.ndarray], np.ndarray]
 
-# Resamples summed at a time: bounds memory at a few tens of megabytes.
+# Resamples scored at a time: bounds memory at a few tens of megabytes.
 _CHUNK = 50
 
 
-@dataclasses.dataclass(frozen=True)
-class Intervals:
-    """Central 95 % intervals of mIoU and of each class's IoU, over images.
+def intervals(scores: Scores, images: int, *, samples: int, seed: int = 0) -> list[Interval | None]:
+    """Return the central 95 % interval of each of the K scores, over images drawn with replacement.
 
-    None for fewer than two images, and for a class that fewer than two images are labelled
-    with: resampling one image says nothing about another.
+    `scores(times)` maps (R, N) float64, how often each image is drawn, to (R, K). For the paired
+    difference of two systems let it return their difference: far narrower than the difference of
+    two intervals, because hard images are hard for both. NaN is a score that a resample does not
+    have. All are None for fewer than two images: resampling one says nothing about another.
     """
-
-    miou: Interval | None
-    iou: list[Interval | None]
-
-
-def score_intervals(confusions: np.ndarray, *, samples: int, seed: int = 0) -> Intervals:
-    """Return the intervals of scores over images drawn with replacement.
-
-    `confusions` (N, C, C) holds one integer matrix an image.
-    """
-    iou = [iou_per_class(total) for total in _resampled(confusions, samples, seed)]
-    return _central(iou, confusions)
-
-
-def difference_intervals(
-    first: np.ndarray, second: np.ndarray, *, samples: int, seed: int = 0
-) -> Intervals:
-    """Return the intervals of score(second) - score(first) over the same drawn images.
-
-    Both (N, C, C), image by image in the same order. Far narrower than the difference of two
-    intervals, because hard images are hard for both.
-    """
-    both = np.stack([first, second], axis=1)  # (N, 2, C, C)
-    iou = [iou_per_class(total) for total in _resampled(both, samples, seed)]
-    return _central(iou, first)
-
-
-def _central(chunks: list[np.ndarray], confusions: np.ndarray) -> Intervals:
-    """Return the intervals of IoUs (samples, C), or of differences of pairs (samples, 2, C)."""
-    classes = confusions.shape[-1]
-    if len(confusions) < 2 or not chunks:
-        return Intervals(None, [None] * classes)
-    iou = np.concatenate(chunks)
-    values = np.concatenate([mean_present(iou)[..., None], iou], axis=-1)
-    if values.ndim == 3:
-        values = values[:, 1] - values[:, 0]
-    labelled_images = (confusions.sum(axis=-1) > 0).sum(axis=0)
-    bounds = [_percentiles(column) for column in values.T]
-    return Intervals(
-        bounds[0],
-        [b if n >= 2 else None for b, n in zip(bounds[1:], labelled_images, strict=True)],
-    )
+    if images < 2 or not samples:
+        return [None] * scores(np.ones((1, images))).shape[1]
+    rng = np.random.default_rng(seed)
+    values = []
+    for start in range(0, samples, _CHUNK):
+        count = min(_CHUNK, samples - start)
+        times = rng.multinomial(images, np.full(images, 1 / images), size=count)
+        values.append(scores(times.astype(np.float64)))
+    return [_percentiles(column) for column in np.concatenate(values).T]
 
 
 def _percentiles(values: np.ndarray) -> Interval | None:
@@ -70,17 +37,3 @@ def _percentiles(values: np.ndarray) -> Interval | None:
         return None
     low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)
-
-
-def _resampled(confusions: np.ndarray, samples: int, seed: int) -> Iterator[np.ndarray]:
-    """Yield sums over resampled images, (chunk, ...) of (N, ...)."""
-    images = len(confusions)
-    if not images:
-        return
-    rng = np.random.default_rng(seed)
-    flat = confusions.reshape(images, -1).astype(np.float64)
-    for start in range(0, samples, _CHUNK):
-        count = min(_CHUNK, samples - start)
-        # How often each image is drawn; a product with the matrices is then their sum.
-        times = rng.multinomial(images, np.full(images, 1 / images), size=count)
-        yield (times.astype(np.float64) @ flat).reshape(count, *confusions.shape[1:])

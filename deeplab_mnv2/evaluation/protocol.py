@@ -2,47 +2,26 @@
 
 import hashlib
 import json
+import platform
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
-from deeplab_mnv2.config import DataSet, EvaluationConfig, ModelConfig
+import jax
 
 # Facts about how it was run rather than what was measured: outside the hash, so that other
-# weights or a new library version stay comparable.
-_OUTSIDE_HASH = ("weights", "versions")
+# weights, another machine or a new library version stay comparable.
+_OUTSIDE_HASH = ("weights", "versions", "machine")
+# The vector instructions that change how XLA rounds, widest last.
+_VECTORS = ("avx", "avx2", "avx512f", "amx_bf16")
 
 
-def protocol(
-    dataset: DataSet,
-    config: EvaluationConfig,
-    model: ModelConfig,
-    *,
-    images: int,
-    weights_digest: str,
-) -> dict[str, Any]:
-    """Return the stamp of a score: data, padding, stride, scales and rules, with `protocol_hash`.
+def stamped(stamp: dict[str, Any], weights_digest: str) -> dict[str, Any]:
+    """Return a stamp with its `protocol_hash`, and with what stays outside the hash.
 
-    Scores may be compared where the hashes agree. The network's own settings stand in
-    `weights`, outside the hash, except its output stride and `align_corners`, by which its
-    outputs are resized.
+    Scores may be compared where the hashes agree. Outside are the digest of the `weights`, the
+    library `versions` and the `machine`.
     """
-    stamp: dict[str, Any] = {
-        "data_set": type(dataset).__name__,
-        "split": dataset.split,
-        "split_digest": dataset.digest(),
-        "classes": list(dataset.class_names),
-        "images": images,
-        "pad": "mean pixel and label 255, bottom and right, square, never resized",
-        "pad_sizes": list(config.pad_sizes),
-        "output_stride": model.output_stride,
-        "scales": list(config.scales),
-        "flip": config.flip,
-        "align_corners": model.align_corners,
-        "resolution": "the label's own",
-        "void": "label 255 counts nowhere",
-        "absent": "classes in neither label nor prediction are left out of the mean",
-        "boundary_widths": list(config.boundary_widths),
-    }
     text = json.dumps(stamp, sort_keys=True)
     return {
         **stamp,
@@ -50,7 +29,30 @@ def protocol(
         "versions": {
             name: version(name) for name in ("deeplab_mnv2", "jax", "flax", "numpy", "pillow")
         },
+        "machine": machine(),
         "protocol_hash": hashlib.sha256(text.encode()).hexdigest()[:16],
+    }
+
+
+def machine() -> dict[str, Any]:
+    """Return the processor, its vector instructions, and kind and number of the devices."""
+    processor, vectors = platform.machine(), []
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []  # only Linux has it
+    for line in lines:
+        name, _, value = line.partition(":")
+        if name.strip() == "model name":
+            processor = value.strip()
+        if name.strip() == "flags":
+            vectors = [vector for vector in _VECTORS if vector in value.split()]
+    devices = jax.devices()
+    return {
+        "processor": processor,
+        "vectors": vectors,
+        "device": devices[0].device_kind,
+        "devices": len(devices),
     }
 
 

@@ -10,7 +10,6 @@ import numpy as np
 from deeplab_mnv2.config import ModelConfig
 from deeplab_mnv2.data.decode import read_image
 from deeplab_mnv2.data.folder import IMAGE_SUFFIXES
-from deeplab_mnv2.data.pipeline import mean_pixel
 from deeplab_mnv2.data.shapes import Shapes
 from deeplab_mnv2.errors import UserError
 
@@ -69,6 +68,6 @@ def _square(image: np.ndarray, size: int, model: ModelConfig) -> np.ndarray:
         shape = [max(1, round(n * size / longest)) for n in image.shape[1::-1]]
         image = cv2.resize(image, shape, interpolation=cv2.INTER_AREA)
     square = np.empty((1, size, size, 3), np.uint8)
-    square[:] = mean_pixel(model)
+    square[:] = model.mean_pixel
     square[0, : image.shape[0], : image.shape[1]] = image
     return square

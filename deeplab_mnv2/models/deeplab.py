@@ -12,7 +12,6 @@ from deeplab_mnv2.models.aspp import ASPP
 from deeplab_mnv2.models.decoder import Decoder
 from deeplab_mnv2.models.layers import Conv, name_layers, normalize, resize
 from deeplab_mnv2.models.mobilenet_v2 import MobileNetV2
-from deeplab_mnv2.validation import validate_model
 
 
 class DeepLab(nnx.Module):
@@ -25,7 +24,7 @@ class DeepLab(nnx.Module):
     """
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
-        validate_model(config)
+        config.check()
         # A copy: changing the caller's config later must not change what this model says it is.
         self.config = copy.deepcopy(config)
         self.backbone = MobileNetV2(config, rngs=rngs)

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array, lax
 
-from deeplab_mnv2.config import ModelConfig
-from deeplab_mnv2.models.depthwise import depthwise_conv
-from deeplab_mnv2.models.full_conv import full_conv
-from deeplab_mnv2.models.norm import BatchNorm
+from deeplab_mnv2.config import BackboneConfig
+from deeplab_mnv2.models.ops.batch_norm import BatchNorm
+from deeplab_mnv2.models.ops.depthwise import depthwise_conv
+from deeplab_mnv2.models.ops.few_channels import full_conv
+from deeplab_mnv2.models.ops.pointwise import pointwise
 
 # Fan-in, not fan-out: for a depthwise kernel (k, k, 1, C) fan-out counts C channels and the
 # features of a fresh network would vanish.
@@ -113,32 +114,6 @@ class ConvNormAct(nnx.Module):
         return self.norm(self.conv(x), self.activation)
 
 
-@jax.custom_vjp
-def pointwise(x: Array, kernel: Array) -> Array:
-    """Return `x` (B, H, W, I) @ `kernel` (I, O), with a gradient that transposes little."""
-    return x @ kernel
-
-
-def _pointwise_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return x @ kernel, (x, kernel)
-
-
-def _pointwise_backward(residuals: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
-    x, kernel = residuals
-    # XLA's CPU backend transposes the first factor in memory. The derived gradient makes that
-    # `dy`, which after an expansion is six times as large as `x`.
-    pixels = (((0, 1, 2), (0, 1, 2)), ((), ()))
-    if kernel.shape[0] <= kernel.shape[1]:
-        dkernel = lax.dot_general(x, dy, pixels)
-    else:
-        # The barrier keeps the compiler from turning the order round again.
-        dkernel = lax.optimization_barrier(lax.dot_general(dy, x, pixels)).T
-    return dy @ kernel.T, dkernel
-
-
-pointwise.defvjp(_pointwise_forward, _pointwise_backward)
-
-
 def name_layers(model: nnx.Module) -> None:
     """Give each convolution of `model` its path, such as `backbone.stages.1.0.expand`."""
     for path, module in nnx.iter_modules(model):
@@ -146,7 +121,7 @@ def name_layers(model: nnx.Module) -> None:
             module.path = ".".join(str(part) for part in path).removesuffix(".conv")
 
 
-def normalize(image: Array, config: ModelConfig) -> Array:
+def normalize(image: Array, config: BackboneConfig) -> Array:
     """Map grey levels 0-255 (..., in_channels) to the convention's range, float32."""
     mean = jnp.asarray(config.image_mean, jnp.float32)
     std = jnp.asarray(config.image_std, jnp.float32)

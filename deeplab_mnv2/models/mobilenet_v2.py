@@ -1,14 +1,13 @@
-"""MobileNetV2 (Sandler et al. 2018, arXiv:1801.04381) as feature extractor and classifier."""
+"""MobileNetV2 (Sandler et al. 2018, arXiv:1801.04381) as feature extractor: Table 2."""
 
 from functools import partial
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from deeplab_mnv2.config import ModelConfig
-from deeplab_mnv2.models.layers import Conv, ConvNormAct, name_layers, normalize
+from deeplab_mnv2.config import BackboneConfig
+from deeplab_mnv2.models.layers import ConvNormAct
 
 # Table 2 of the paper: expansion t, channels c, blocks n, stride s.
 STAGES = (
@@ -21,7 +20,6 @@ STAGES = (
     (6, 320, 1, 1),
 )
 STEM_CHANNELS = 32
-CLASSIFIER_CHANNELS = 1280
 # The stage whose last block ends at stride 4.
 LOW_LEVEL_STAGE = 1
 
@@ -37,7 +35,7 @@ class InvertedResidual(nnx.Module):
 
     def __init__(
         self,
-        config: ModelConfig,
+        config: BackboneConfig,
         in_channels: int,
         out_channels: int,
         *,
@@ -87,7 +85,7 @@ class InvertedResidual(nnx.Module):
 class MobileNetV2(nnx.Module):
     """The paper's network without its classifier, dilated to keep an output stride."""
 
-    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: BackboneConfig, *, rngs: nnx.Rngs):
         def scale(channels: int) -> int:
             return make_divisible(channels * config.width_multiplier, config.divisible_by)
 
@@ -159,47 +157,3 @@ class MobileNetV2(nnx.Module):
 
 def _apply(block: InvertedResidual, x: Array) -> tuple[Array, Array]:
     return block(x)
-
-
-class Classifier(nnx.Module):
-    """ImageNet classifier: MobileNetV2, 1x1 to 1280 channels, average pooling, dropout, logits.
-
-    `config.num_classes` is 1000 or 1001; `config.output_stride` is 32 as published.
-    """
-
-    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
-        self.config = config
-        self.backbone = MobileNetV2(config, rngs=rngs)
-        # Narrow networks keep 1280 channels (Section 6.1 of the paper).
-        channels = make_divisible(CLASSIFIER_CHANNELS * max(1.0, config.width_multiplier), 8)
-        self.head = ConvNormAct(
-            self.backbone.out_channels,
-            channels,
-            activation=nnx.relu6,
-            padding=config.padding,
-            epsilon=config.backbone_epsilon,
-            momentum=config.backbone_momentum,
-            dtype=jnp.dtype(config.dtype),
-            rngs=rngs,
-        )
-        self.dropout = nnx.Dropout(config.dropout)
-        self.classifier = Conv(
-            channels,
-            config.num_classes,
-            use_bias=True,
-            kernel_init=nnx.initializers.truncated_normal(0.01),
-            dtype=jnp.dtype(config.dtype),
-            rngs=rngs,
-        )
-        name_layers(self)
-
-    def __call__(self, image: Array, *, rngs: nnx.Rngs | None = None) -> Array:
-        """Return logits (B, num_classes) of normalised images (B, H, W, in_channels)."""
-        x = self.head(self.backbone(image))  # (B, H/32, W/32, 1280)
-        x = jnp.mean(x, axis=(1, 2), keepdims=True)  # (B, 1, 1, 1280)
-        x = self.classifier(self.dropout(x, rngs=rngs))
-        return jax.lax.squeeze(x, (1, 2)).astype(jnp.float32)
-
-    def normalize(self, image: Array) -> Array:
-        """Map grey levels 0-255 (B, H, W, in_channels) to the range the weights expect."""
-        return normalize(image, self.config)

@@ -19,6 +19,7 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
 from deeplab_mnv2.errors import UserError
+from deeplab_mnv2.files import reason
 from deeplab_mnv2.training.state import TrainState
 
 
@@ -28,7 +29,9 @@ def _copy(state: TrainState) -> TrainState:
 
 
 class Checkpoints:
-    """The checkpoints of a workdir; keeps the newest two and the best by mIoU.
+    """The checkpoints of a workdir; keeps the newest two and the best by its score.
+
+    `score` is the key of the scores that are saved with them.
 
     With `reading` nothing in the workdir changes, where a run may be saving meanwhile; without,
     damaged checkpoints are moved aside and what a killed save left behind is removed.
@@ -37,8 +40,9 @@ class Checkpoints:
         UserError: there are checkpoints, but all of them are damaged; or, `reading`, any is.
     """
 
-    def __init__(self, workdir: Path, *, reading: bool = False):
+    def __init__(self, workdir: Path, score: str = "", *, reading: bool = False):
         self._workdir = workdir
+        self._score = score
         self._folder = workdir.absolute() / "checkpoints"
         self._saving: Any = None
         self._saved_at = time.monotonic()
@@ -70,7 +74,7 @@ class Checkpoints:
                     policies.LatestN(2),
                     # Those without a score are no candidates: by default all of them are kept.
                     policies.BestN(
-                        get_metric_fn=_miou,
+                        get_metric_fn=_score_of,
                         reverse=False,
                         n=1,
                         keep_checkpoints_without_metrics=False,
@@ -109,10 +113,11 @@ class Checkpoints:
         # A copy: the next step donates the state, and on CPU Orbax reads its buffers in place.
         state = jax.block_until_ready(_copy(state))
         # Where nothing is labelled there is no score.
-        miou = None if scores is None or scores["miou"] is None else {"miou": scores["miou"]}
+        value = None if scores is None else scores[self._score]
+        metrics = None if value is None else {self._score: value}
         with self._writing(step):
             response = self._checkpointer.save_async(
-                step, state, metrics=miou, overwrite=step in self.steps
+                step, state, metrics=metrics, overwrite=step in self.steps
             )
             self._saving = step, response
         self._saved_at = time.monotonic()
@@ -160,7 +165,7 @@ class Checkpoints:
             # Orbax raises whatever its storage layers raise.
             raise UserError(
                 f"The checkpoint of step {step} cannot be written to "
-                f"{self._folder} ({_reason(error)}); free space there, and the "
+                f"{self._folder} ({reason(error)}); free space there, and the "
                 "same command goes on from the checkpoint before it."
             ) from error
 
@@ -201,7 +206,7 @@ class Checkpoints:
             raise _unreadable(self._folder / str(step), error) from error
 
     def find(self, which: str) -> int:
-        """Return the step of the checkpoint asked for: "newest", "best" (by mIoU) or a number.
+        """Return the step of the checkpoint asked for: "newest", "best" (by its score) or a number.
 
         Raises:
             UserError: there is no such checkpoint.
@@ -212,7 +217,7 @@ class Checkpoints:
         if which == "newest":
             return steps[-1]
         if which == "best":
-            best = max(self._checkpointer.checkpoints, key=lambda found: _miou(found.metrics))
+            best = max(self._checkpointer.checkpoints, key=lambda found: _score_of(found.metrics))
             if not best.metrics:
                 raise UserError(f"No checkpoint in {folder} has a score yet; use the newest.")
             return best.step
@@ -249,9 +254,9 @@ class Checkpoints:
         return _like(params, saved_params), _like(batch_stats, saved["batch_stats"])
 
 
-def _miou(metrics: Any) -> float:
-    # Checkpoints between evaluations carry no score.
-    return metrics["miou"] if metrics else -1.0
+def _score_of(metrics: Any) -> float:
+    # One score, whatever its name; checkpoints between evaluations carry none.
+    return next(iter(metrics.values())) if metrics else -1.0
 
 
 def _json_error(path: Path) -> Exception | None:
@@ -266,11 +271,7 @@ def _json_error(path: Path) -> Exception | None:
 
 
 def _unreadable(path: Path, error: BaseException) -> UserError:
-    return UserError(f"The checkpoint {path} cannot be read ({_reason(error)}).")
-
-
-def _reason(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    return UserError(f"The checkpoint {path} cannot be read ({reason(error)}).")
 
 
 def _like(state: nnx.State, saved: Any) -> nnx.State:

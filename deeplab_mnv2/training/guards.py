@@ -1,4 +1,4 @@
-"""What is wrong with a run, in words, while it runs."""
+"""Warnings about a run in progress: slow input, a diverging loss, steps that are not finite."""
 
 from collections import deque
 from pathlib import Path
@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from deeplab_mnv2.errors import UserError
-from deeplab_mnv2.writing import whole
+from deeplab_mnv2.files import replace_atomically
 
 # Share of the time spent waiting for data above which the input is the bottleneck.
 _STARVING = 0.2
@@ -52,26 +52,17 @@ class Watch:
             self._lowest = min(self._lowest, sorted(self._recent)[_LASTING // 2])
         return warnings
 
-    def scores(self, confusion: np.ndarray, class_names: tuple[str, ...]) -> list[str]:
-        """Return the warnings that a confusion matrix (rows label, columns prediction) gives."""
-        predicted = np.flatnonzero(confusion.sum(axis=0))
-        present = np.flatnonzero(confusion.sum(axis=1))
-        if len(predicted) == 1 and len(present) > 1:
-            return self._once(
-                "classes",
-                f"Every pixel is predicted as {class_names[predicted[0]]!r}. That passes in a "
-                "run's first steps; if it lasts, check the labels (python -m deeplab_mnv2.doctor) "
-                "and the learning rate.",
-            )
-        return []
+    def scores(self, warnings: list[str]) -> list[str]:
+        """Return the warnings of an evaluation that have not been given before."""
+        return [new for warning in warnings for new in self._once(warning, warning)]
 
     def damage(self, damage: np.ndarray) -> list[str]:
-        """Return what is wrong with the examples of a batch that others took the place of."""
+        """Return a warning for each unreadable example that was replaced in this batch."""
         return [
             warning
             for text in damage
             if text
-            for warning in self._once(str(text), f"{text} Another example takes its place.")
+            for warning in self._once(str(text), f"{text} It was replaced by another example.")
         ]
 
     def _once(self, kind: str, warning: str) -> list[str]:
@@ -132,6 +123,6 @@ def _write_batch(workdir: Path, step: int, batch: dict[str, np.ndarray]) -> Path
     # Each process has its own part of the batch.
     part = f"_process_{jax.process_index()}" if jax.process_count() > 1 else ""
     path = workdir / f"nonfinite_step_{step}{part}.npz"
-    with whole(path) as temporary, temporary.open("wb") as file:
+    with replace_atomically(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, step=step, **batch)  # pyright: ignore[reportArgumentType]
     return path

@@ -20,7 +20,7 @@ from rich.progress import (
 from tensorboardX import SummaryWriter
 
 from deeplab_mnv2.errors import UserError
-from deeplab_mnv2.writing import whole
+from deeplab_mnv2.files import replace_atomically
 
 
 class Log:
@@ -157,7 +157,7 @@ def _wandb_id(workdir: Path) -> str:
     """Return the name of a workdir's run, kept in it: the same however often it is interrupted."""
     path = workdir / "wandb_id"
     if not path.exists():
-        with whole(path) as temporary:
+        with replace_atomically(path) as temporary:
             temporary.write_text(secrets.token_hex(8))
     return path.read_text()
 
@@ -179,5 +179,5 @@ def _record(line: bytes, where: str) -> dict[str, Any]:
 def _truncate(path: Path, last_step: int) -> None:
     kept = [record for record in read_metrics(path) if record["step"] <= last_step]
     if path.exists():
-        with whole(path) as temporary:
+        with replace_atomically(path) as temporary:
             temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))

@@ -9,10 +9,9 @@ from flax import nnx
 
 from deeplab_mnv2.config import Config, model_from_dict, to_dict
 from deeplab_mnv2.errors import UserError
+from deeplab_mnv2.files import replace_atomically
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.training.checkpoint import Checkpoints
-from deeplab_mnv2.validation import validate_model
-from deeplab_mnv2.writing import whole
 
 # Settings that may change when a run goes on, besides `evaluation`: they do not alter what is
 # learned, except total_steps, which bends the schedule from there on and is announced. Where the
@@ -69,7 +68,7 @@ def open_workdir(workdir: Path, config: Config) -> list[str]:
 def write_settings(workdir: Path, config: Config) -> None:
     """Write `config.json`, by which the workdir belongs to this run from now on."""
     if jax.process_index() == 0:
-        with whole(workdir / "config.json") as temporary:
+        with replace_atomically(workdir / "config.json") as temporary:
             temporary.write_text(_settings(config))
 
 
@@ -106,7 +105,7 @@ def load_model(workdir: Path, checkpoint: str = "newest") -> DeepLab:
     if not isinstance(stored, dict):
         raise UserError(f"{path} holds no model settings; choose another --workdir.")
     config = model_from_dict(stored)
-    validate_model(config)
+    config.check()
     model = nnx.eval_shape(lambda: DeepLab(config, rngs=nnx.Rngs(0)))
     _, params, batch_stats = nnx.split(model, nnx.Param, nnx.BatchStat)
     with Checkpoints(workdir, reading=True) as checkpoints:

@@ -2,31 +2,33 @@
 
 from pathlib import Path
 
-from deeplab_mnv2.data.voc_classes import VOC_CLASSES
+from deeplab_mnv2.data.classes import VOC_CLASSES
 from deeplab_mnv2.errors import UserError
+from deeplab_mnv2.files import open_checked, read_json, read_safetensors
+from deeplab_mnv2.models.classifier import Classifier
 from deeplab_mnv2.models.deeplab import DeepLab
-from deeplab_mnv2.models.mobilenet_v2 import Classifier
 from deeplab_mnv2.weights import hugging_face, native, pytorch
-from deeplab_mnv2.weights.files import open_checked, read_json, read_safetensors
 from deeplab_mnv2.weights.keras import read_keras
-from deeplab_mnv2.weights.tensorflow import read_checkpoint
-from deeplab_mnv2.weights.tensors import (
+from deeplab_mnv2.weights.loader import (
     Weights,
     build,
     build_deeplab,
     check,
     number_classes,
 )
-from deeplab_mnv2.weights.tflite import read_tflite
+from deeplab_mnv2.weights.tflite.network import read_tflite
 
-_READABLE = ".safetensors, .tflite, .h5, .keras, .pth, a TensorFlow checkpoint or hf://owner/name"
+# The mobile head trained on VOC on two CPU cores; voc_mobile.md is its card.
+PACKAGED = Path(__file__).with_name("voc_mobile.safetensors")
+
+_READABLE = ".safetensors, .tflite, .h5, .keras, .pth or hf://owner/name"
 
 
 def read(path: str) -> Weights:
     """Return the weights at a path, checked, with the convention they were trained under.
 
-    `path` is a file (.safetensors, .tflite, .h5, .keras, .pth), the prefix of a TensorFlow
-    checkpoint, a folder with config.json and model.safetensors, or hf://owner/name[@revision].
+    `path` is a file (.safetensors, .tflite, .h5, .keras, .pth), a folder with config.json
+    and model.safetensors, or hf://owner/name[@revision].
     Where the file does not name its classes, 21 get VOC's names and other numbers count them.
 
     Raises:
@@ -73,8 +75,6 @@ def load_classifier(path: str) -> Classifier:
 
 def _read_file(path: str) -> Weights:
     suffix = Path(path).suffix.lower()
-    if suffix == ".index" or Path(f"{path}.index").exists():
-        return read_checkpoint(path.removesuffix(".index"))
     sha256 = open_checked(path)
     provenance = {"source": path, "sha256": sha256}
     if suffix == ".tflite":

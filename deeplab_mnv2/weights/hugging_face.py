@@ -13,23 +13,16 @@ import safetensors.numpy
 
 from deeplab_mnv2.config import IGNORE_LABEL, ModelConfig
 from deeplab_mnv2.errors import UserError
+from deeplab_mnv2.files import optional_module, reason
+from deeplab_mnv2.models.classifier import CLASSIFIER_CHANNELS
 from deeplab_mnv2.models.mobilenet_v2 import (
-    CLASSIFIER_CHANNELS,
     STAGES,
     STEM_CHANNELS,
     make_divisible,
 )
-from deeplab_mnv2.weights.files import optional_module, reason
+from deeplab_mnv2.weights.loader import Weights, check, number_classes
+from deeplab_mnv2.weights.naming import BLOCKS, CONFIGS, read_kind, read_width, rename
 from deeplab_mnv2.weights.pytorch import from_torch_layout, layer_rows, without_counters
-from deeplab_mnv2.weights.tensors import (
-    BLOCKS,
-    Weights,
-    check,
-    number_classes,
-    read_kind,
-    read_width,
-    rename,
-)
 
 # Settings with which transformers builds another network than ours.
 _FIXED = {"expand_ratio": 6.0, "first_layer_is_expansion": True, "hidden_act": "relu6"}
@@ -65,7 +58,7 @@ def from_hugging_face(
     width_multiplier, divisible_by = read_width(tensors, source)
     in_channels = tensors["backbone.stem.conv.kernel"].shape[2]
     try:
-        config = ModelConfig(
+        config: Any = CONFIGS[kind](
             in_channels=in_channels,
             output_stride=int(settings.get("output_stride", 32)),
             width_multiplier=width_multiplier,
@@ -85,7 +78,6 @@ def from_hugging_face(
     return Weights(
         tensors,
         config,
-        kind,
         {**provenance, "importer": "hugging_face"},
         class_names=_class_names(settings, config.num_classes) if kind == "segmentation" else (),
     )
@@ -98,7 +90,7 @@ def to_hugging_face(weights: Weights, folder: str | os.PathLike[str]) -> None:
         UserError: transformers has no such network, or the folder cannot be written.
     """
     check(weights)
-    config = weights.config
+    config: Any = weights.config
     _check_expressible(weights)
     # The width-1280 layer behind the features, which segmentation computes but never reads.
     channels = make_divisible(CLASSIFIER_CHANNELS * max(1.0, config.width_multiplier), 8)
@@ -212,7 +204,7 @@ def _grey_levels(processor: Mapping[str, Any], name: str, in_channels: int) -> t
 
 
 def _settings(weights: Weights) -> dict[str, Any]:
-    config = weights.config
+    config: Any = weights.config
     labels = weights.class_names or number_classes(config.num_classes)
     return {
         "architectures": ["MobileNetV2ForSemanticSegmentation"],

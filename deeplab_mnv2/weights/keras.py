@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from deeplab_mnv2.config import ModelConfig
 from deeplab_mnv2.errors import UserError
-from deeplab_mnv2.weights.files import LARGEST_BYTES, optional_module, reason
-from deeplab_mnv2.weights.tensors import BLOCKS, Weights, read_kind, read_width, rename
+from deeplab_mnv2.files import LARGEST_BYTES, optional_module, reason
+from deeplab_mnv2.weights.loader import Weights
+from deeplab_mnv2.weights.naming import BLOCKS, CONFIGS, read_kind, read_width, rename
 
 # The variables of a layer in the order in which Keras 3 numbers them.
 _NORM = ("gamma", "beta", "moving_mean", "moving_variance")
@@ -39,7 +39,7 @@ def read_keras(path: str, provenance: dict[str, str]) -> Weights:
     if kind == "backbone":
         tensors = {name: a for name, a in tensors.items() if not name.startswith("head.")}
     width_multiplier, divisible_by = read_width(tensors, path)
-    config = ModelConfig(
+    config: Any = CONFIGS[kind](
         in_channels=tensors["backbone.stem.conv.kernel"].shape[2],
         output_stride=32,
         width_multiplier=width_multiplier,
@@ -48,7 +48,7 @@ def read_keras(path: str, provenance: dict[str, str]) -> Weights:
     )
     if kind == "classification":
         config.num_classes = tensors["classifier.kernel"].shape[-1]
-    return Weights(tensors, config, kind, {**provenance, "importer": "keras"})
+    return Weights(tensors, config, {**provenance, "importer": "keras"})
 
 
 def _open(path: str) -> Any:

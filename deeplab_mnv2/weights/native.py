@@ -5,16 +5,16 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any
 
 import numpy as np
 import safetensors.numpy
 
 from deeplab_mnv2.config import model_from_dict, to_dict
 from deeplab_mnv2.errors import UserError
-from deeplab_mnv2.weights.files import reason
-from deeplab_mnv2.weights.tensors import Kind, Weights, check
-from deeplab_mnv2.writing import whole
+from deeplab_mnv2.files import reason, replace_atomically
+from deeplab_mnv2.weights.loader import Weights, check
+from deeplab_mnv2.weights.naming import CONFIGS
 
 FORMAT = "deeplab_mnv2"
 VERSION = 1
@@ -56,7 +56,7 @@ def save(
         "digest": _digest(tensors),
     }
     target = Path(path)
-    with whole(target) as temporary:
+    with replace_atomically(target) as temporary:
         temporary.write_bytes(safetensors.numpy.save(tensors, metadata))
 
 
@@ -82,7 +82,6 @@ def from_native(
             f"{path} is damaged: its tensors do not match the digest stored in it; fetch it again."
         )
     try:
-        config = model_from_dict(json.loads(metadata["config"]))
         stored = {str(k): str(v) for k, v in json.loads(metadata["provenance"]).items()}
         scores = json.loads(metadata["scores"])
         # Files from before names were stored have none.
@@ -90,8 +89,9 @@ def from_native(
         if not isinstance(class_names, list) or not all(isinstance(n, str) for n in class_names):
             raise TypeError(f"class_names={class_names!r}")
         kind = metadata["kind"]
-        if kind not in get_args(Kind):
+        if kind not in CONFIGS:
             raise ValueError(f"kind {kind!r}")
+        config = model_from_dict(json.loads(metadata["config"]), CONFIGS[kind])
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path} is damaged: its metadata cannot be read ({reason(error)})."
@@ -103,7 +103,7 @@ def from_native(
     }
     provenance = {**first, **stored, **provenance}
     tensors = {name: array.astype(np.float32) for name, array in tensors.items()}
-    return Weights(tensors, config, cast(Kind, kind), provenance, scores, tuple(class_names))
+    return Weights(tensors, config, provenance, scores, tuple(class_names))
 
 
 def _digest(tensors: Mapping[str, np.ndarray]) -> str:

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from deeplab_mnv2.config import ModelConfig
 from deeplab_mnv2.errors import UserError
+from deeplab_mnv2.files import optional_module, reason
 from deeplab_mnv2.models.mobilenet_v2 import STAGES
-from deeplab_mnv2.weights.files import optional_module, reason
-from deeplab_mnv2.weights.tensors import BLOCKS, Weights, read_kind, read_width, rename
+from deeplab_mnv2.weights.loader import Weights
+from deeplab_mnv2.weights.naming import BLOCKS, CONFIGS, read_kind, read_width, rename
 
 # torchvision's and timm's, in grey levels.
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -120,16 +120,14 @@ def _from_torch(
     if kind == "backbone":
         tensors = {name: a for name, a in tensors.items() if not name.startswith("head.")}
     width_multiplier, divisible_by = read_width(tensors, source)
-    config = ModelConfig(
+    config: Any = CONFIGS[kind](
         in_channels=tensors["backbone.stem.conv.kernel"].shape[2],
         output_stride=32,
         width_multiplier=width_multiplier,
         divisible_by=divisible_by,
         padding="symmetric",
-        align_corners=False,
         backbone_epsilon=1e-5,
         backbone_momentum=0.9,
-        head_momentum=0.9,
         image_mean=IMAGENET_MEAN,
         image_std=IMAGENET_STD,
     )
@@ -139,4 +137,4 @@ def _from_torch(
         config.image_std = tuple(255.0 * value for value in published["std"])
     if kind == "classification":
         config.num_classes = tensors["classifier.kernel"].shape[-1]
-    return Weights(tensors, config, kind, provenance)
+    return Weights(tensors, config, provenance)

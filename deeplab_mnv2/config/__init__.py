@@ -1,0 +1,86 @@
+"""Everything a run is made of, as typed dataclasses that check themselves.
+
+An experiment (`experiments/*.py`) returns a `Config`; the command line changes single fields
+(`--config.train.total_steps=100`). Data sets, losses, update rules and schedules are objects, not
+names; the type of `config.model` is the task. The dataclasses are not frozen because command-line
+overrides set attributes.
+"""
+
+from deeplab_mnv2.config.data import DataConfig, DataSet, Source
+from deeplab_mnv2.config.loss import (
+    CrossEntropy,
+    Dice,
+    Focal,
+    Jaccard,
+    Loss,
+    LovaszSoftmax,
+    OwnLoss,
+    Sum,
+    Term,
+)
+from deeplab_mnv2.config.model import (
+    CONVENTION,
+    FREEZABLE,
+    IGNORE_LABEL,
+    PARTS,
+    BackboneConfig,
+    ClassifierConfig,
+    DeepLabConfig,
+    ModelConfig,
+    model_from_dict,
+)
+from deeplab_mnv2.config.optimizer import (
+    AdamW,
+    Constant,
+    Cosine,
+    Exponential,
+    Lamb,
+    Lion,
+    OptimizerConfig,
+    OwnRule,
+    OwnSchedule,
+    Poly,
+    RmsProp,
+    Sgd,
+)
+from deeplab_mnv2.config.run import Config, EvaluationConfig, TrainConfig, to_dict
+
+__all__ = [
+    "CONVENTION",
+    "FREEZABLE",
+    "IGNORE_LABEL",
+    "PARTS",
+    "AdamW",
+    "BackboneConfig",
+    "ClassifierConfig",
+    "Config",
+    "Constant",
+    "Cosine",
+    "CrossEntropy",
+    "DataConfig",
+    "DataSet",
+    "DeepLabConfig",
+    "Dice",
+    "EvaluationConfig",
+    "Exponential",
+    "Focal",
+    "Jaccard",
+    "Lamb",
+    "Lion",
+    "Loss",
+    "LovaszSoftmax",
+    "ModelConfig",
+    "OptimizerConfig",
+    "OwnLoss",
+    "OwnRule",
+    "OwnSchedule",
+    "Poly",
+    "RmsProp",
+    "Sgd",
+    "Source",
+    "Sum",
+    "Term",
+    "TrainConfig",
+    "model_from_dict",
+    "to_dict",
+]

@@ -1,0 +1,152 @@
+"""Settings that check themselves: their names and types where they are set, their ranges later."""
+
+import dataclasses
+import difflib
+import functools
+import inspect
+import typing
+from typing import Any, ClassVar
+
+import numpy as np
+from beartype import BeartypeConf
+from beartype.door import is_bearable
+
+from deeplab_mnv2.errors import UserError
+
+# An int where a float is asked for is as good.
+_NUMBERS = BeartypeConf(is_pep484_tower=True)
+
+
+class Section:
+    """A dataclass of settings whose attributes are its fields, each of the type it declares.
+
+    `SECTION` is where the settings stand in a `Config`, as error messages name them.
+
+    Raises:
+        UserError: on setting an attribute that is no field, or a value of another type.
+    """
+
+    SECTION: ClassVar[str] = ""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        hints = _hints(type(self))
+        if name not in hints:
+            near = difflib.get_close_matches(name, hints, 1, 0.6)
+            raise UserError(
+                f"There is no setting {self._path(name)}"
+                + (f"; did you mean {self._path(near[0])}?" if near else f" ({', '.join(hints)}).")
+            )
+        value = _plain(value, hints[name])
+        if not _fits(value, hints[name]):
+            raise UserError(
+                f"{self._path(name)}={_shown(value)} is of another type than expected; it must be "
+                f"{_expected(hints[name])}."
+            )
+        object.__setattr__(self, name, value)
+
+    def require(self, holds: bool, name: str, expected: str) -> None:
+        """Check one setting.
+
+        Raises:
+            UserError: `holds` is false.
+        """
+        if not holds:
+            raise UserError(
+                f"{self._path(name)}={_shown(getattr(self, name))} is out of range; it must be "
+                f"{expected}."
+            )
+
+    def require_at_least(self, least: float, *names: str) -> None:
+        """Check that numbers are finite and not below `least`.
+
+        Raises:
+            UserError: one is.
+        """
+        for name in names:
+            value = getattr(self, name)
+            self.require(least <= value < float("inf"), name, f"{least} or more")
+
+    def require_one_of(self, choices: tuple[Any, ...], *names: str) -> None:
+        """Check that settings are among `choices`.
+
+        Raises:
+            UserError: one is not.
+        """
+        for name in names:
+            expected = " or ".join(map(str, choices))
+            self.require(getattr(self, name) in choices, name, expected)
+
+    def _path(self, name: str) -> str:
+        return f"{self.SECTION or type(self).__name__}.{name}"
+
+
+@functools.cache
+def _hints(section: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(section)
+    return {field.name: hints[field.name] for field in dataclasses.fields(section)}
+
+
+def _plain(value: Any, hint: Any) -> Any:
+    """Return NumPy's numbers as Python's, lists as tuples, whole numbers as floats if need be.
+
+    JSON and the command line have lists, and people write 1 for 1.0.
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    if typing.get_origin(hint) is tuple and isinstance(value, list | tuple):
+        arguments = typing.get_args(hint)
+        item = arguments[0] if arguments else Any
+        return tuple(_plain(part, item) for part in value)
+    if hint is float and type(value) is int:
+        return float(value)
+    return value
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    members = _members(hint)
+    if any(getattr(member, "_is_protocol", False) for member in members):
+        # By names alone: asking an object for a property may read its files.
+        return any(
+            _has_names(value, member)
+            if getattr(member, "_is_protocol", False)
+            else is_bearable(value, member, conf=_NUMBERS)
+            for member in members
+        )
+    if _holds_bool(value) and bool not in members:
+        return False
+    return is_bearable(value, hint, conf=_NUMBERS)
+
+
+def _members(hint: Any) -> tuple[Any, ...]:
+    """Return the types of a union, or the one type."""
+    is_union = typing.get_origin(hint) is typing.Union or type(hint).__name__ == "UnionType"
+    return typing.get_args(hint) if is_union else (hint,)
+
+
+def _holds_bool(value: Any) -> bool:
+    # Python counts True as 1.
+    return isinstance(value, bool) or (isinstance(value, tuple) and any(map(_holds_bool, value)))
+
+
+def _has_names(value: Any, protocol: Any) -> bool:
+    names = {n for n in (*vars(protocol), *protocol.__annotations__) if not n.startswith("_")}
+    names |= {"__call__"} & vars(protocol).keys()
+    missing = object()
+    return not isinstance(value, type) and all(
+        inspect.getattr_static(value, name, missing) is not missing for name in names
+    )
+
+
+def _expected(hint: Any) -> str:
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+    if typing.get_origin(hint) is tuple:
+        item, *rest = typing.get_args(hint)
+        kind = {int: "whole numbers", float: "numbers", str: "texts"}.get(item, "such objects")
+        return f"a tuple of {kind}" if rest == [...] else f"a tuple of {1 + len(rest)} {kind}"
+    names = [words.get(member) or f"{member.__name__}(...)" for member in _members(hint)]
+    return " or ".join(names)
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,0 +1,75 @@
+"""Data: what a data set is, and how examples are drawn from it and augmented."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol
+
+from deeplab_mnv2.config.checks import Section
+
+
+class Source(Protocol):
+    """Random access to examples; picklable, so that worker processes can hold it."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
+        """Return `image` (H, W, 3) uint8 RGB, `label` (H, W) uint8 and `name`."""
+        ...
+
+
+class DataSet(Protocol):
+    """What an experiment names as data: a dataclass; only its methods touch the disk."""
+
+    split: str
+
+    @property
+    def class_names(self) -> tuple[str, ...]: ...
+
+    def open(self) -> Source: ...
+
+    def digest(self) -> str:
+        """Return 16 hex digits that identify the examples of the split, in order."""
+        ...
+
+
+@dataclasses.dataclass
+class DataConfig(Section):
+    """Data sets and the augmentation of training examples."""
+
+    SECTION: ClassVar[str] = "data"
+
+    train: DataSet
+    val: DataSet
+    # Training crop, a multiple of the output stride plus one.
+    crop_size: int = 513
+    # Random scale: discrete steps, or continuous (uniform in the logarithm) where step is 0.
+    scale_range: tuple[float, float] = (0.5, 2.0)
+    scale_step: float = 0.25
+    flip: bool = True
+    # Random brightness, contrast, saturation and hue.
+    photometric: bool = False
+    # Use the first examples of the training split only (0 = all); for over-fitting checks.
+    train_examples: int = 0
+    # Images of a class that fewer than this share of the images hold are repeated, by the root
+    # of the rarity (arXiv:1908.03195); 0 shows every image once an epoch.
+    repeat_threshold: float = 0.0
+    # An example that cannot be read ends the run ("stop"), or is replaced by the next one that
+    # can ("skip"), which is logged.
+    damaged: str = "stop"
+    # Reader threads in this process, or reader processes (0 = threads only).
+    threads: int = 2
+    workers: int = 0
+
+    def check(self) -> None:
+        """Check every setting.
+
+        Raises:
+            UserError: one is out of range.
+        """
+        low, high = self.scale_range
+        self.require(
+            0 < low <= high < float("inf"), "scale_range", "two increasing numbers above 0"
+        )
+        self.require_at_least(1, "threads", "crop_size")
+        self.require_at_least(0, "scale_step", "workers", "train_examples", "repeat_threshold")
+        self.require_one_of(("stop", "skip"), "damaged")

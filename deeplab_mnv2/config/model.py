@@ -1,0 +1,176 @@
+"""The networks: one backbone, and what each task puts on it."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from deeplab_mnv2.config.checks import Section
+from deeplab_mnv2.errors import UserError
+
+# Unlabelled pixels.
+IGNORE_LABEL = 255
+
+
+# Hashable, because networks keep their config as static data; nothing mutates it from there on.
+@dataclasses.dataclass(unsafe_hash=True)
+class BackboneConfig(Section):
+    """MobileNetV2 (arXiv:1801.04381) and the convention its weights were trained under."""
+
+    SECTION: ClassVar[str] = "model"
+
+    # What the head tells apart; 0 for a bare backbone.
+    num_classes: int = 0
+    in_channels: int = 3
+    # Input size over feature size: 8, 16 or 32.
+    output_stride: int = 16
+    # Channel multiplier, and what channels are rounded to.
+    width_multiplier: float = 1.0
+    divisible_by: int = 8
+    # Figure 6 of the paper: no activation after the projection; where the shortcut runs
+    # ("bottleneck", "expansion" or "none").
+    linear_bottleneck: bool = True
+    shortcut: str = "bottleneck"
+    # "same" is TensorFlow's padding, "symmetric" PyTorch's.
+    padding: str = "same"
+    backbone_epsilon: float = 1e-3
+    backbone_momentum: float = 0.997
+    # Input normalisation, in grey levels 0-255: (image - mean) / std.
+    image_mean: tuple[float, ...] = (127.5, 127.5, 127.5)
+    image_std: tuple[float, ...] = (127.5, 127.5, 127.5)
+    # Compute type; parameters and norm statistics stay float32.
+    dtype: str = "float32"
+    # Recompute each block in the backward pass: less memory, a third more time.
+    remat: bool = False
+
+    @property
+    def mean_pixel(self) -> tuple[int, ...]:
+        """The grey levels that padding is filled with: the mean, rounded."""
+        return tuple(int(value + 0.5) for value in self.image_mean)
+
+    def check(self) -> None:
+        """Check every setting.
+
+        Raises:
+            UserError: one is out of range.
+        """
+        self.require_one_of((8, 16, 32), "output_stride")
+        self.require(0 < self.width_multiplier <= 4, "width_multiplier", "above 0 and at most 4")
+        for name in ("in_channels", "divisible_by"):
+            self.require(1 <= getattr(self, name) <= 4096, name, "1 to 4096")
+        self.require_one_of(("same", "symmetric"), "padding")
+        self.require_one_of(("bottleneck", "expansion", "none"), "shortcut")
+        self.require_one_of(("float32", "bfloat16"), "dtype")
+        self._check_norm("backbone")
+        for name in ("image_mean", "image_std"):
+            self.require(
+                len(getattr(self, name)) == self.in_channels,
+                name,
+                f"one number for each of model.in_channels={self.in_channels}",
+            )
+        self.require(min(self.image_std) > 0, "image_std", "numbers above 0")
+
+    def _check_norm(self, part: str) -> None:
+        self.require(0 < getattr(self, f"{part}_epsilon") < 1, f"{part}_epsilon", "in (0, 1)")
+        self.require(0 <= getattr(self, f"{part}_momentum") < 1, f"{part}_momentum", "in [0, 1)")
+
+
+@dataclasses.dataclass(unsafe_hash=True)
+class DeepLabConfig(BackboneConfig):
+    """Segmentation: DeepLabv3 on MobileNetV2, public as `ModelConfig`.
+
+    Defaults are TensorFlow DeepLab's `mobilenet_v2` for PASCAL VOC, without ASPP.
+    """
+
+    num_classes: int = 21
+    # ASPP rates at output stride 16, scaled with the stride; () is the mobile head.
+    atrous_rates: tuple[int, ...] = ()
+    separable_aspp: bool = False
+    head_channels: int = 256
+    # 0 pools the whole image; a crop size in pixels fixes the window to that crop's features.
+    image_pool_crop: int = 0
+    # DeepLabv3+ decoder (arXiv:1802.02611).
+    decoder: bool = False
+    dropout: float = 0.1
+    align_corners: bool = True
+    head_epsilon: float = 1e-5
+    head_momentum: float = 0.9997
+
+    def check(self) -> None:
+        super().check()
+        self.require(2 <= self.num_classes < IGNORE_LABEL, "num_classes", "2 to 254")
+        self.require(1 <= self.head_channels <= 4096, "head_channels", "1 to 4096")
+        self.require(0 <= self.dropout < 1, "dropout", "in [0, 1)")
+        self.require(min(self.atrous_rates, default=1) >= 1, "atrous_rates", "numbers of 1 or more")
+        self.require_at_least(0, "image_pool_crop")
+        self._check_norm("head")
+
+
+ModelConfig = DeepLabConfig
+
+
+@dataclasses.dataclass(unsafe_hash=True)
+class ClassifierConfig(BackboneConfig):
+    """Image classification, the first table of the paper."""
+
+    num_classes: int = 1000
+    output_stride: int = 32
+    dropout: float = 0.1
+
+    def check(self) -> None:
+        super().check()
+        self.require(2 <= self.num_classes <= 100_000, "num_classes", "2 to 100,000")
+        self.require(0 <= self.dropout < 1, "dropout", "in [0, 1)")
+
+
+# Fields that weights were trained under: changing one silently costs accuracy.
+CONVENTION = (
+    "in_channels",
+    "width_multiplier",
+    "divisible_by",
+    "linear_bottleneck",
+    "shortcut",
+    "separable_aspp",
+    "head_channels",
+    "decoder",
+    "padding",
+    "align_corners",
+    "backbone_epsilon",
+    "head_epsilon",
+    "image_mean",
+    "image_std",
+)
+# What networks are made of: a parameter belongs to the part that its name begins with. `head` is
+# the image classifier's last convolution.
+PARTS = ("backbone", "aspp", "decoder", "head", "classifier")
+# What `train.freeze` can name.
+FREEZABLE = (
+    "backbone",
+    "aspp",
+    "decoder",
+    "classifier",
+    "backbone.stem",
+    *(f"backbone.stages.{index}" for index in range(7)),
+)
+
+
+def model_from_dict(fields: Mapping[str, Any], kind: type[BackboneConfig] = DeepLabConfig) -> Any:
+    """Return the config of class `kind` that `to_dict` wrote.
+
+    Raises:
+        UserError: a field is not known to this version, or of another type.
+    """
+    known = {field.name for field in dataclasses.fields(kind)}
+    # Until version 0.1 a backbone's and a classifier's file held the segmentation head's too.
+    dropped = {field.name for field in dataclasses.fields(DeepLabConfig)} - known
+    fields = {n: value for n, value in fields.items() if n != "type" and n not in dropped}
+    if unknown := sorted(fields.keys() - known):
+        raise UserError(
+            f"The stored model setting {unknown[0]!r} is not known to this version of "
+            "deeplab_mnv2; update the package to read this file."
+        )
+    try:
+        return kind(**fields)
+    except UserError as error:
+        raise UserError(
+            f"The stored {str(error).removesuffix('.')}; the file is damaged."
+        ) from error

@@ -1,0 +1,114 @@
+"""Files read with care, and written whole or not at all."""
+
+import hashlib
+import importlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from deeplab_mnv2.errors import UserError
+
+# The largest network here has some 20 MB; whatever is far beyond is not one of ours, and
+# would only fill the memory.
+LARGEST_BYTES = 2**30
+
+
+def open_checked(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a file that is there and not too large.
+
+    Raises:
+        UserError: it is missing, unreadable or beyond `LARGEST_BYTES`.
+    """
+    try:
+        size = os.path.getsize(path)
+        if size > LARGEST_BYTES:
+            raise UserError(
+                f"{path} has {size / 2**30:.1f} GiB, which no network of this family has; "
+                "check the path."
+            )
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); check the path.") from error
+
+
+def read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Return the float tensors of a safetensors file as stored, and its metadata.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return tensors, file.metadata() or {}
+    # TypeError: a type that NumPy does not have, such as bfloat16.
+    except (SafetensorError, OSError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{path} is damaged or not a safetensors file ({reason(error)}); fetch it again."
+        ) from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file.
+
+    Raises:
+        UserError: the file is unreadable or holds something else.
+    """
+    open_checked(path)
+    try:
+        value = json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON ({reason(error)}).") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path} holds no JSON object.")
+    return value
+
+
+def optional_module(name: str, extra: str) -> Any:
+    """Import a package that only one format needs.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"Reading this format needs the package {name}, which is not installed; "
+            f"install it with pip install 'deeplab_mnv2[{extra}]'."
+        ) from error
+
+
+def reason(error: BaseException) -> str:
+    """Return the first sentence of an error's message, or its type where it has none."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].split(". ")[0].rstrip(".")[:200]
+
+
+@contextmanager
+def replace_atomically(path: Path) -> Iterator[Path]:
+    """Yield a path to write to, whose file takes the place of `path` unless an error occurs.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written ({error.strerror or error}); free space there, mend its "
+            "permissions or choose another place."
+        ) from error
+    finally:
+        if temporary.is_file():
+            temporary.unlink()

@@ -1,0 +1,61 @@
+"""The ImageNet classifier of the MobileNetV2 paper (arXiv:1801.04381, Table 2)."""
+
+import copy
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from deeplab_mnv2.config import ClassifierConfig
+from deeplab_mnv2.models.layers import Conv, ConvNormAct, name_layers, normalize
+from deeplab_mnv2.models.mobilenet_v2 import MobileNetV2, make_divisible
+
+# Table 2, the 1x1 convolution before the pooling.
+CLASSIFIER_CHANNELS = 1280
+
+
+class Classifier(nnx.Module):
+    """MobileNetV2, 1x1 to 1280 channels, average pooling, dropout, logits.
+
+    Raises:
+        UserError: a setting of `config` is out of range.
+    """
+
+    def __init__(self, config: ClassifierConfig, *, rngs: nnx.Rngs):
+        config.check()
+        self.config = copy.deepcopy(config)
+        self.backbone = MobileNetV2(config, rngs=rngs)
+        # Narrow networks keep 1280 channels (Section 6.1 of the paper).
+        channels = make_divisible(CLASSIFIER_CHANNELS * max(1.0, config.width_multiplier), 8)
+        self.head = ConvNormAct(
+            self.backbone.out_channels,
+            channels,
+            activation=nnx.relu6,
+            padding=config.padding,
+            epsilon=config.backbone_epsilon,
+            momentum=config.backbone_momentum,
+            dtype=jnp.dtype(config.dtype),
+            rngs=rngs,
+        )
+        self.dropout = nnx.Dropout(config.dropout)
+        self.classifier = Conv(
+            channels,
+            config.num_classes,
+            use_bias=True,
+            kernel_init=nnx.initializers.truncated_normal(0.01),
+            dtype=jnp.dtype(config.dtype),
+            rngs=rngs,
+        )
+        name_layers(self)
+
+    def __call__(self, image: Array, *, rngs: nnx.Rngs | None = None) -> Array:
+        """Return logits (B, num_classes) of normalised images (B, H, W, in_channels)."""
+        x = self.head(self.backbone(image))  # (B, H/32, W/32, 1280)
+        x = jnp.mean(x, axis=(1, 2), keepdims=True)  # (B, 1, 1, 1280)
+        x = self.classifier(self.dropout(x, rngs=rngs))
+        return jax.lax.squeeze(x, (1, 2)).astype(jnp.float32)
+
+    def normalize(self, image: Array) -> Array:
+        """Map grey levels 0-255 (B, H, W, in_channels) to the range the weights expect."""
+        return normalize(image, self.config)

@@ -1,0 +1,94 @@
+"""Batch norm and the activation behind it, with one gradient for both."""
+
+import math
+from collections.abc import Callable
+from typing import cast
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array, lax
+
+from deeplab_mnv2.models.ops.pixel_sums import sum_pixels
+
+Activation = Callable[[Array], Array]
+Residuals = tuple[Array, Array, Array, Array, Array]
+
+# Between these bounds an activation has slope 1, elsewhere and on the bounds slope 0, as in
+# TensorFlow and PyTorch.
+_LINEAR: dict[Activation | None, tuple[float, float]] = {
+    None: (-math.inf, math.inf),
+    nnx.relu: (0.0, math.inf),
+    nnx.relu6: (0.0, 6.0),
+}
+
+
+class BatchNorm(nnx.BatchNorm):
+    """Flax's batch norm of (B, H, W, C), followed by an activation.
+
+    In training the gradient is written out: of each layer only the input is kept, and the
+    backward pass reads it twice, where the derived one keeps and reads several arrays.
+    """
+
+    def __call__(  # pyright: ignore[reportIncompatibleMethodOverride] - Flax's flags are unused
+        self, x: Array, activation: Activation | None = None
+    ) -> Array:
+        """Normalise, in training by the statistics of the batch, and activate.
+
+        `activation` is `nnx.relu`, `nnx.relu6` or None.
+        """
+        if self.use_running_average:
+            y = super().__call__(x)
+            return y if activation is None else activation(y)
+        # Flax leaves them out only where asked to.
+        scale, bias = cast(nnx.Param, self.scale), cast(nnx.Param, self.bias)
+        y, mean, var = _normalize(x, scale[...], bias[...], self.epsilon, activation)
+        for running, value in ((self.mean, mean), (self.var, var)):
+            running[...] = self.momentum * running[...] + (1 - self.momentum) * value
+        return y
+
+
+def _value(
+    x: Array, scale: Array, bias: Array, epsilon: float, activation: Activation | None
+) -> tuple[Array, Array, Array]:
+    """Return the result and the batch's mean and variance, which carry no gradient."""
+    return _forward(x, scale, bias, epsilon, activation)[0]
+
+
+def _forward(
+    x: Array, scale: Array, bias: Array, epsilon: float, activation: Activation | None
+) -> tuple[tuple[Array, Array, Array], Residuals]:
+    wide = x.astype(jnp.float32)
+    count = math.prod(x.shape[:3])
+    total, squares = sum_pixels(wide, wide * wide)
+    mean = total / count
+    var = jnp.maximum(squares / count - mean * mean, 0)
+    inverse = lax.rsqrt(var + epsilon)
+    y = (wide - mean) * (inverse * scale) + bias
+    if activation is not None:
+        y = jnp.clip(y, *_LINEAR[activation])
+    return (y.astype(x.dtype), mean, var), (x, scale, bias, mean, inverse)
+
+
+def _backward(
+    epsilon: float,
+    activation: Activation | None,
+    residuals: Residuals,
+    gradients: tuple[Array, Array, Array],
+) -> tuple[Array, Array, Array]:
+    x, scale, bias, mean, inverse = residuals
+    low, high = _LINEAR[activation]
+    # The barriers keep what is computed before and behind from being computed once more.
+    dy = lax.optimization_barrier(gradients[0]).astype(jnp.float32)
+    normalized = (x.astype(jnp.float32) - mean) * inverse
+    if activation is not None:
+        y = normalized * scale + bias
+        dy = jnp.where((low < y) & (y < high), dy, 0)
+    dbias, dscale = sum_pixels(dy, dy * normalized)
+    count = math.prod(x.shape[:3])
+    dx = (dy - dbias / count - normalized * (dscale / count)) * (inverse * scale)
+    return lax.optimization_barrier(dx.astype(x.dtype)), dscale, dbias
+
+
+_normalize = jax.custom_vjp(_value, nondiff_argnums=(3, 4))
+_normalize.defvjp(_forward, _backward)

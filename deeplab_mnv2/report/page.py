@@ -1,0 +1,121 @@
+"""What the pages of `report` and `compare` share: templates, and pictures as cards."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from deeplab_mnv2.config import IGNORE_LABEL
+from deeplab_mnv2.data.classes import voc_palette
+from deeplab_mnv2.files import replace_atomically
+from deeplab_mnv2.report import charts
+from deeplab_mnv2.tasks.segmentation.drawing import photo_uri
+from deeplab_mnv2.tasks.segmentation.metrics import iou_per_class
+from deeplab_mnv2.tasks.segmentation.pictures import Picture
+
+# Pictures are drawn this high, and smaller above 100 of them: a page stays below 5 MB.
+_HEIGHT, _MANY = 240, 100
+
+
+@dataclasses.dataclass
+class Panel:
+    """One picture of a card: `layer` is the address laid over the photograph, "" for none."""
+
+    caption: str
+    alt: str
+    layer: str = ""
+    dimmed: bool = False
+
+
+@dataclasses.dataclass
+class Card:
+    """One image of the gallery; `keys` are what it can be sorted by, besides its name.
+
+    `pairs` are the "label-prediction" class ids that occur, which the filter asks for.
+    """
+
+    name: str
+    summary: str
+    keys: dict[str, float]
+    groups: tuple[str, ...]
+    pairs: list[str]
+    classes: list[tuple[int, str]]
+    photo: str
+    ratio: str
+    panels: list[Panel]
+
+
+def card(
+    picture: Picture,
+    panels: list[Panel],
+    height: int,
+    *,
+    confusions: list[np.ndarray],
+    keys: dict[str, float],
+    summary: str,
+) -> Card:
+    """Return the card of a picture; `confusions` (C, C), one a run, are what the filter asks."""
+    rows, columns = picture.label.shape
+    together = sum(confusions)
+    iou = np.stack([iou_per_class(confusion) for confusion in confusions], axis=-1)
+    return Card(
+        name=picture.name,
+        summary=summary,
+        keys=keys,
+        groups=picture.groups,
+        pairs=[f"{row}-{column}" for row, column in np.argwhere(together).tolist()],
+        classes=[
+            (int(i), " → ".join("–" if np.isnan(v) else f"{100 * v:.0f}" for v in iou[i]))
+            for i in np.flatnonzero(~np.isnan(iou).all(axis=-1))
+        ],
+        photo=photo_uri(picture.image, height),
+        ratio=f"{columns} / {rows}",
+        panels=panels,
+    )
+
+
+def height_for(pictures: int) -> int:
+    """Return the height in pixels at which that many pictures make a page of bearable size."""
+    return round(_HEIGHT * min(1, (_MANY / max(pictures, 1)) ** 0.5))
+
+
+def class_list(label: np.ndarray, class_names: Sequence[str]) -> str:
+    """Return the names of the classes in (H, W) from the largest on, for those who cannot see."""
+    areas = np.bincount(label.ravel(), minlength=256)
+    areas[IGNORE_LABEL] = 0
+    order: list[int] = np.argsort(-areas, kind="stable").tolist()
+    return ", ".join(class_names[i] for i in order if areas[i]) or "nothing"
+
+
+def colours() -> list[str]:
+    """Return the CSS colour of every class id."""
+    return ["#{:02x}{:02x}{:02x}".format(*rgb) for rgb in voc_palette()]
+
+
+def write_page(path: Path, template: str, **context: Any) -> None:
+    """Render a template of this folder into one self-contained file."""
+    page = _TEMPLATES.get_template(template).render(colours=colours(), charts=charts, **context)
+    with replace_atomically(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def _percent(value: float | None, digits: int = 1) -> str:
+    return "–" if value is None else f"{100 * value:.{digits}f}"
+
+
+def _signed(value: float | None, digits: int = 1) -> str:
+    """Return a difference of fractions in points, with a sign and a true minus."""
+    return "–" if value is None else f"{100 * value:+.{digits}f}".replace("-", "−")
+
+
+_TEMPLATES = jinja2.Environment(
+    loader=jinja2.PackageLoader("deeplab_mnv2.report"),
+    autoescape=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    undefined=jinja2.StrictUndefined,
+)
+_TEMPLATES.filters |= {"percent": _percent, "signed": _signed}

@@ -1,0 +1,245 @@
+"""A data set scored end to end: `eval.json`, per-image counts and the pictures of the report."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+
+from deeplab_mnv2.config import DataSet, EvaluationConfig
+from deeplab_mnv2.data.pipeline import Chosen, evaluation_batches
+from deeplab_mnv2.evaluation.calibration import calibration
+from deeplab_mnv2.evaluation.protocol import stamped
+from deeplab_mnv2.files import replace_atomically
+from deeplab_mnv2.models.deeplab import DeepLab, at_output_stride
+from deeplab_mnv2.sharding import batch_sharding, first_process_first, replicated
+from deeplab_mnv2.tasks.segmentation.counting import Counts, count, make_scorer
+from deeplab_mnv2.tasks.segmentation.drawing import strip
+from deeplab_mnv2.tasks.segmentation.metrics import score_intervals, scores
+from deeplab_mnv2.tasks.segmentation.object_sizes import object_size_scores
+from deeplab_mnv2.tasks.segmentation.padding import FILL, PrepareForScoring
+from deeplab_mnv2.tasks.segmentation.pictures import Picture, choose, save
+from deeplab_mnv2.tasks.segmentation.protocol import protocol
+from deeplab_mnv2.weights.loader import weights_digest
+
+
+@dataclasses.dataclass
+class SegmentationEvaluation:
+    """What an evaluation found; `result`, the content of `eval.json`, is that of `results`."""
+
+    result: dict[str, Any]
+    counts: Counts
+    pictures: list[Picture]
+
+    def warnings(self) -> list[str]:
+        """Return a warning where every pixel is predicted as one class."""
+        confusion = np.asarray(self.result["confusion"])
+        predicted = np.flatnonzero(confusion.sum(axis=0))
+        present = np.flatnonzero(confusion.sum(axis=1))
+        if len(predicted) != 1 or len(present) < 2:
+            return []
+        name = list(self.result["iou"])[predicted[0]]
+        return [
+            f"Every pixel is predicted as {name!r}. That passes in a run's first steps; if it "
+            "lasts, check the labels (python -m deeplab_mnv2.doctor) and the learning rate."
+        ]
+
+    def shown(self) -> dict[str, np.ndarray]:
+        """Return one of the worst, of the best and of the random pictures, as strips."""
+        groups = {group: picture for picture in self.pictures for group in picture.groups}
+        return {
+            group: strip(picture.image, picture.label, picture.prediction)
+            for group, picture in groups.items()
+        }
+
+    def summary(self) -> str:
+        result = self.result
+        low, high = result["ci95"] or (float("nan"),) * 2
+        return (
+            f"mIoU {100 * (result['miou'] or 0):.2f} % (95 % interval {100 * low:.2f} to "
+            f"{100 * high:.2f}), pixel accuracy {100 * (result['pixel_accuracy'] or 0):.2f} % on "
+            f"{result['images']} images"
+        )
+
+    def write(self, folder: Path) -> None:
+        """Write `eval.json`, `pictures.zip` (`pictures.save`) and `confusions.npz`.
+
+        The last holds `names` and per-image `confusions` (N, C, C), which comparisons resample.
+
+        Raises:
+            UserError: they cannot be written.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = (folder / name for name in ("eval.json", "confusions.npz", "pictures.zip"))
+        with ExitStack() as stack:
+            # They belong together: none is replaced before all are written.
+            result, counts, pictures = (
+                stack.enter_context(replace_atomically(path)) for path in paths
+            )
+            save(self.pictures, pictures)
+            with counts.open("wb") as file:
+                np.savez_compressed(
+                    file, names=self.counts.names, confusions=self.counts.confusions
+                )
+            result.write_text(json.dumps(self.result, indent=1) + "\n")
+
+
+class SegmentationEvaluator:
+    """Scores parameters of a model on a data set; compiled once, whatever the number of calls.
+
+    At the output stride of `config`, which may be another than the model's.
+
+    Raises:
+        UserError: the data set cannot be opened or read.
+    """
+
+    def __init__(
+        self,
+        model: DeepLab,
+        dataset: DataSet,
+        config: EvaluationConfig,
+        *,
+        threads: int,
+        mesh: Mesh,
+    ):
+        self._dataset = dataset
+        self._source = first_process_first(dataset.open)
+        self._config = config
+        self._threads = threads
+        self._mesh = mesh
+        if config.output_stride:
+            model = at_output_stride(model, config.output_stride)
+        self._model_config = model.config
+        graphdef, _, _ = nnx.split(model, nnx.Param, nnx.BatchStat)
+        self._scorer = make_scorer(graphdef, config, model.config.num_classes, mesh)
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __call__(
+        self,
+        params: nnx.State,
+        batch_stats: nnx.State,
+        *,
+        pictures: int = 0,
+        progress: Callable[[int], None] | None = None,
+    ) -> SegmentationEvaluation:
+        """Return the scores and `pictures` examples; `progress` gets the images done at a time."""
+
+        def seen(batch: dict[str, Any], _: jax.Array) -> None:
+            if progress is not None:
+                progress(len(batch["index"]))
+
+        # Whole on every device, wherever they came from: the digest reads them on each host.
+        params, batch_stats = jax.device_put((params, batch_stats), replicated(self._mesh))
+        counts = self._count(params, batch_stats, self._source, seen)
+        stamp = protocol(self._dataset, self._config, self._model_config, len(counts.names))
+        result = results(
+            counts,
+            self._dataset.class_names,
+            self._config,
+            stamped(stamp, weights_digest(params, batch_stats)),
+        )
+        chosen = choose(counts.confusions, pictures)
+        return SegmentationEvaluation(
+            result, counts, self._pictures(params, batch_stats, counts, chosen)
+        )
+
+    def _count(
+        self,
+        params: nnx.State,
+        batch_stats: nnx.State,
+        source: Any,
+        seen: Callable[[dict[str, Any], jax.Array], None],
+    ) -> Counts:
+        parts = self._mesh.size // self._mesh.shape["space"]
+        batch_size = -(-self._config.batch_size // parts) * parts
+        sharding = batch_sharding(self._mesh)
+
+        def place(array: np.ndarray) -> jax.Array:
+            # Every host reads every image and hands over its devices' share of the batch, so
+            # that each image counts once however many hosts there are.
+            return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+        batches = evaluation_batches(
+            source,
+            PrepareForScoring(self._config, self._model_config),
+            threads=self._threads,
+            batch_size=batch_size,
+            fill=FILL,
+        )
+        return count(
+            self._scorer,
+            params,
+            batch_stats,
+            batches,
+            num_classes=self._model_config.num_classes,
+            place=place,
+            seen=seen,
+        )
+
+    def _pictures(
+        self,
+        params: nnx.State,
+        batch_stats: nnx.State,
+        counts: Counts,
+        chosen: dict[int, tuple[str, ...]],
+    ) -> list[Picture]:
+        """Run the network once more over the chosen images: keeping all would fill the memory."""
+        pictures: list[Picture] = []
+        indices = list(chosen)
+
+        def seen(batch: dict[str, Any], prediction: jax.Array) -> None:
+            for row, position in enumerate(batch["index"]):
+                height, width = batch["size"][row]
+                index = indices[position]
+                pictures.append(
+                    Picture(
+                        batch["name"][row],
+                        batch["image"][row, :height, :width],
+                        batch["label"][row, :height, :width],
+                        np.asarray(prediction)[row, :height, :width],
+                        counts.confusions[index],
+                        chosen[index],
+                    )
+                )
+
+        if chosen:
+            self._count(params, batch_stats, Chosen(self._source, np.array(indices)), seen)
+        return sorted(pictures, key=lambda picture: picture.miou)
+
+
+def results(
+    counts: Counts, class_names: Sequence[str], config: EvaluationConfig, stamp: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the content of `eval.json`.
+
+    That is `metrics.scores`, intervals `ci95` and by class `iou_ci95`, `images`, `boundary_miou`
+    by width in pixels, `object_size` (`object_size_scores`), `calibration`, the `confusion`
+    matrix, `compilations` and the stamp as `protocol`.
+    """
+    total = counts.confusions.sum(axis=0)
+    miou, *iou = score_intervals(counts.confusions, samples=config.bootstrap_samples)
+    return {
+        **scores(total, class_names),
+        "ci95": miou and list(miou),
+        "iou_ci95": {n: i and list(i) for n, i in zip(class_names, iou, strict=True)},
+        "images": len(counts.names),
+        "boundary_miou": {
+            str(width): scores(matrix, class_names)["miou"]
+            for width, matrix in zip(config.boundary_widths, counts.bands, strict=True)
+        },
+        "object_size": object_size_scores(
+            counts.confusions, counts.sizes, counts.objects, class_names
+        ),
+        "calibration": calibration(counts.confidences),
+        "compilations": counts.compilations,
+        "confusion": total.tolist(),
+        "protocol": stamp,
+    }

@@ -1,0 +1,56 @@
+"""Semantic segmentation as a task: DeepLab, crops, a loss over labelled pixels, mIoU."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import Array
+from jax.sharding import Mesh
+
+from deeplab_mnv2.config import Config, DeepLabConfig
+from deeplab_mnv2.models.deeplab import DeepLab
+from deeplab_mnv2.tasks.segmentation.evaluator import SegmentationEvaluator
+from deeplab_mnv2.tasks.segmentation.losses import loss_sums
+from deeplab_mnv2.tasks.segmentation.transforms import augment, check_example
+
+
+@dataclasses.dataclass(frozen=True)
+class SegmentationTask:
+    """`tasks.task.Task` for segmentation; picklable, because reader processes augment."""
+
+    config: Config
+    model: DeepLabConfig
+    score: str = "miou"
+
+    def network(self, rngs: nnx.Rngs) -> DeepLab:
+        return DeepLab(self.model, rngs=rngs)
+
+    def augment(self, example: Mapping[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+        """Return `image` (crop, crop, 3) uint8 and `label` (crop, crop) uint8."""
+        check_example(example, self.model.num_classes)
+        image, label = augment(
+            example["image"], example["label"], rng, self.config.data, self.model.mean_pixel
+        )
+        return {"image": image, "label": label}
+
+    def loss(
+        self, network: DeepLab, batch: Mapping[str, Array], step: Array, rngs: nnx.Rngs
+    ) -> tuple[Array, Array]:
+        """See `losses.loss_sums`; `batch` as `augment` makes it, (B, ...)."""
+        logits = network.head_logits(network.normalize(batch["image"]), rngs=rngs)
+        return loss_sums(
+            self.config.loss,
+            logits.astype(jnp.float32),
+            batch["label"].astype(jnp.int32),
+            step,
+            align_corners=self.model.align_corners,
+        )
+
+    def evaluator(self, network: DeepLab, mesh: Mesh) -> SegmentationEvaluator:
+        config = self.config
+        return SegmentationEvaluator(
+            network, config.data.val, config.evaluation, threads=config.data.threads, mesh=mesh
+        )

@@ -1,0 +1,166 @@
+"""Augmentation and padding of one example, in plain numpy and OpenCV.
+
+An example is `image` (H, W, 3) uint8 and `label` (H, W) uint8. Images stay uint8 up to the
+device, where they are normalised.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import cv2
+import numpy as np
+
+from deeplab_mnv2.config import IGNORE_LABEL, DataConfig
+from deeplab_mnv2.errors import UserError
+
+
+def check_example(example: Mapping[str, Any], num_classes: int) -> None:
+    """Check an example of any data set before it is trained on or scored.
+
+    Raises:
+        UserError: image or label is missing, of another shape or type, or the label holds an id
+            that is neither a class nor 255.
+    """
+    name = example.get("name", "An example")
+    for key, ndim in (("image", 3), ("label", 2)):
+        array = example.get(key)
+        if not isinstance(array, np.ndarray) or array.dtype != np.uint8 or array.ndim != ndim:
+            found = getattr(array, "dtype", type(array).__name__)
+            shape = getattr(array, "shape", "")
+            expected = "(H, W, 3)" if ndim == 3 else "(H, W)"
+            raise UserError(
+                f"{name} has the {key} {found}{shape}; the data set must give {expected} uint8."
+            )
+    image, label = example["image"], example["label"]
+    if image.shape != (*label.shape, 3) or not label.size:
+        raise UserError(
+            f"{name} has an image of shape {image.shape} and a label of shape {label.shape}; they "
+            "must be (H, W, 3) and (H, W)."
+        )
+    largest = int(np.where(label == IGNORE_LABEL, 0, label).max())
+    if largest >= num_classes:
+        raise UserError(
+            f"{name} holds the label id {largest}, but there are {num_classes} classes (0 to "
+            f"{num_classes - 1}, and 255 for unlabelled); correct the labels or the class list."
+        )
+
+
+def augment(
+    image: np.ndarray,
+    label: np.ndarray,
+    rng: np.random.Generator,
+    config: DataConfig,
+    mean_pixel: tuple[int, ...],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return a random (crop, crop, 3) image and (crop, crop) label.
+
+    TensorFlow DeepLab's recipe: random scale, pad at the bottom and right with the mean pixel
+    and 255, random crop, flip.
+    """
+    scale = random_scale(rng, config.scale_range, config.scale_step)
+    if config.photometric:
+        # Before padding, whose grey has no colour of its own.
+        image = distort_colours(image, rng)
+    image, label = scale_pad_crop(image, label, rng, scale, config.crop_size, mean_pixel)
+    if config.flip and rng.random() < 0.5:
+        image, label = image[:, ::-1], label[:, ::-1]
+    return np.ascontiguousarray(image), np.ascontiguousarray(label)
+
+
+def random_scale(
+    rng: np.random.Generator, scale_range: tuple[float, float], scale_step: float
+) -> float:
+    """Draw a scale: one of the discrete steps, or log-uniform where the step is 0."""
+    low, high = scale_range
+    if scale_step == 0:
+        return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+    # As many as fit the range; a little more than none is lost to rounding.
+    steps = int((high - low) / scale_step + 1e-6)
+    return low + scale_step * int(rng.integers(0, steps, endpoint=True))
+
+
+def scale_pad_crop(
+    image: np.ndarray,
+    label: np.ndarray,
+    rng: np.random.Generator,
+    scale: float,
+    crop_size: int,
+    mean_pixel: tuple[int, ...],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scale, pad and crop in one resampling of only the pixels that the crop shows.
+
+    The image is sampled bilinearly, the label by nearest neighbour on the same grid, corners
+    aligned as TensorFlow's `align_corners=True`.
+    """
+    height, width = label.shape
+    new_height, new_width = max(1, round(height * scale)), max(1, round(width * scale))
+    top = int(rng.integers(0, max(new_height - crop_size, 0), endpoint=True))
+    left = int(rng.integers(0, max(new_width - crop_size, 0), endpoint=True))
+    step_y = (height - 1) / max(new_height - 1, 1)
+    step_x = (width - 1) / max(new_width - 1, 1)
+    # From crop pixel to source pixel.
+    matrix = np.array([[step_x, 0, left * step_x], [0, step_y, top * step_y]])
+    common = {"M": matrix, "dsize": (crop_size, crop_size)}
+    crop = cv2.warpAffine(
+        image,
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+        **common,
+    )
+    crop_label = cv2.warpAffine(
+        label,
+        flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+        **common,
+    )
+    # Replicated edges beyond the scaled image become padding.
+    crop[new_height - top :] = mean_pixel
+    crop[:, new_width - left :] = mean_pixel
+    crop_label[new_height - top :] = IGNORE_LABEL
+    crop_label[:, new_width - left :] = IGNORE_LABEL
+    return crop, crop_label
+
+
+def distort_colours(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return the image with random brightness, contrast, saturation and hue (SSD's ranges)."""
+    contrast, brightness = rng.uniform(0.5, 1.5), rng.uniform(-32, 32)
+    levels = np.arange(256)
+    image = cv2.LUT(image, np.clip(contrast * levels + brightness, 0, 255).astype(np.uint8))
+    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)  # hue 0-179
+    saturation = np.clip(levels * rng.uniform(0.5, 1.5), 0, 255).astype(np.uint8)
+    hue = ((levels + rng.integers(-9, 9, endpoint=True)) % 180).astype(np.uint8)
+    hsv[..., 0] = cv2.LUT(hsv[..., 0], hue)
+    hsv[..., 1] = cv2.LUT(hsv[..., 1], saturation)
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+
+
+def pad(
+    image: np.ndarray, label: np.ndarray, side: int, mean_pixel: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pad at the bottom and right to (side, side) with the mean pixel and 255."""
+    height, width = label.shape
+    padded = np.empty((side, side, image.shape[-1]), image.dtype)
+    padded[:] = mean_pixel
+    padded[:height, :width] = image
+    padded_label = np.full((side, side), IGNORE_LABEL, label.dtype)
+    padded_label[:height, :width] = label
+    return padded, padded_label
+
+
+def boundary_band(label: np.ndarray, widths: tuple[int, ...]) -> np.ndarray:
+    """Return (H, W) uint8: index of the narrowest band that a pixel lies in, else len(widths).
+
+    Bands are measured in pixels from the label boundary: unlabelled pixels and pixels whose
+    neighbour has another label (the trimap of DeepLabv3+, arXiv:1802.02611, Section 4.3).
+    """
+    boundary = label == IGNORE_LABEL
+    changes = label[1:] != label[:-1]
+    boundary[1:] |= changes
+    boundary[:-1] |= changes
+    changes = label[:, 1:] != label[:, :-1]
+    boundary[:, 1:] |= changes
+    boundary[:, :-1] |= changes
+    if not boundary.any():
+        return np.full(label.shape, len(widths), np.uint8)
+    distance = cv2.distanceTransform((~boundary).astype(np.uint8), cv2.DIST_L2, 5)
+    return np.digitize(distance, np.asarray(widths) + 0.5).astype(np.uint8)

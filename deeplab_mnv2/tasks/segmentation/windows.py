@@ -1,0 +1,161 @@
+"""A photograph on its way through the network: windows out, logits in, a label at its own size."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from PIL import Image
+
+from deeplab_mnv2.config import ModelConfig
+from deeplab_mnv2.data.decode import read_image, to_rgb
+from deeplab_mnv2.errors import UserError
+
+Photo = str | os.PathLike[str] | Image.Image | np.ndarray
+
+# Sides that photographs are padded to, a multiple of every output stride plus one: each is
+# compiled once. The last one is also the window that goes over larger photographs.
+SIDES = (129, 257, 513, 769, 1025)
+# Least overlap of neighbouring windows.
+OVERLAP = 256
+# Side of the square of pixels whose logits exist at a time.
+_TILE = 513
+
+
+class Canvas:
+    """A photograph on its way through the network, window by window."""
+
+    def __init__(self, photo: Photo, config: ModelConfig, long_side: int):
+        self.photo = _pixels(photo)
+        self.path = Path(photo) if isinstance(photo, str | os.PathLike) else None
+        self.config = config
+        longest = max(self.photo.shape[:2])
+        self.scaled = self.photo
+        if 0 < long_side < longest:
+            size = [max(1, round(n * long_side / longest)) for n in self.photo.shape[1::-1]]
+            self.scaled = cv2.resize(self.photo, size, interpolation=cv2.INTER_AREA)
+        self.side = next((n for n in SIDES if n >= max(self.scaled.shape[:2])), SIDES[-1])
+        self.starts = [_starts(n, self.side, config.output_stride) for n in self.scaled.shape[:2]]
+        self.padded = [starts[-1] + self.side for starts in self.starts]
+        self.total = self.weight = np.zeros(0, np.float32)
+
+    def corners(self) -> Iterator[tuple[int, int]]:
+        """Yield the top left corners of the windows."""
+        return ((top, left) for top in self.starts[0] for left in self.starts[1])
+
+    def window(self, corner: tuple[int, int]) -> np.ndarray:
+        """Return the pixels (side, side, 3) at a corner, padded with the mean pixel."""
+        top, left = corner
+        found = self.scaled[top : top + self.side, left : left + self.side]
+        window = np.empty((self.side, self.side, 3), np.uint8)
+        window[:] = self.config.mean_pixel
+        window[: found.shape[0], : found.shape[1]] = found
+        return window
+
+    def add(self, corner: tuple[int, int], logits: np.ndarray) -> None:
+        """Add a window's logits (h, w, classes), weighted less towards its edges."""
+        points, classes = logits.shape[0], logits.shape[-1]
+        step = (self.side - 1) // (points - 1)
+        if not self.total.size:
+            size = [(n - 1) // step + 1 for n in self.padded]
+            self.total = np.zeros((*size, classes), np.float32)
+            self.weight = np.zeros((*size, 1), np.float32)
+        ramp = np.minimum(np.arange(1, points + 1), np.arange(points, 0, -1)).astype(np.float32)
+        weight = ramp[:, None, None] * ramp[None, :, None]
+        top, left = (n // step for n in corner)
+        place = np.s_[top : top + points, left : left + points]
+        self.total[place] += weight * logits
+        self.weight[place] += weight
+
+    def paint(self, probabilities: bool) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return the label (H, W) and, where asked for, the probabilities (H, W, classes)."""
+        logits = self.total / self.weight  # (H', W', classes)
+        height, width = self.photo.shape[:2]
+        rows, columns = (self._grid_positions(axis, logits.shape[axis]) for axis in (0, 1))
+        label = np.empty((height, width), np.uint8)
+        scores = np.empty((height, width, logits.shape[-1]), np.float32) if probabilities else None
+        tile = min(_TILE, self.side)
+        # Grid points around the pixels of a tile.
+        reach = [
+            min(points, tile * (points - 1) // (padded - 1) + 3)
+            for points, padded in zip(logits.shape, self.padded, strict=False)
+        ]
+        for top in range(0, height, tile):
+            first_row, row_at = _local(rows[top : top + tile], logits.shape[0], reach[0], tile)
+            for left in range(0, width, tile):
+                first_column, column_at = _local(
+                    columns[left : left + tile], logits.shape[1], reach[1], tile
+                )
+                cut = logits[first_row:, first_column:][: reach[0], : reach[1]]
+                place = np.s_[top : top + tile, left : left + tile]
+                inside = np.s_[: height - top, : width - left]
+                if scores is None:
+                    label[place] = np.asarray(_labels(cut, row_at, column_at))[inside]
+                else:
+                    scores[place] = np.asarray(_probabilities(cut, row_at, column_at))[inside]
+                    label[place] = scores[place].argmax(-1)
+        return label, scores
+
+    def _grid_positions(self, axis: int, points: int) -> np.ndarray:
+        """Return where on the grid of logits each row or column of the photograph lies."""
+        full, scaled = self.photo.shape[axis], self.scaled.shape[axis]
+        at = ((np.arange(full) + 0.5) * scaled / full - 0.5).clip(0, scaled - 1)
+        # As `models.layers.resize` does from the grid to the padded image.
+        if self.config.align_corners:
+            return at * (points - 1) / (self.padded[axis] - 1)
+        return ((at + 0.5) * points / self.padded[axis] - 0.5).clip(0, points - 1)
+
+
+def _pixels(photo: Photo) -> np.ndarray:
+    """Return a photograph as (H, W, 3) uint8 RGB."""
+    if isinstance(photo, np.ndarray):
+        if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3 or not photo.size:
+            raise UserError(
+                f"An array of shape {photo.shape} and type {photo.dtype} is no photograph; give "
+                "(H, W, 3) uint8 RGB."
+            )
+        return photo
+    if isinstance(photo, Image.Image):
+        return to_rgb(photo)
+    return read_image(Path(photo))
+
+
+def _starts(length: int, side: int, stride: int) -> list[int]:
+    """Return where windows start, on the grid of the output stride, evenly spread."""
+    last = max(0, -(-(length - side) // stride)) * stride
+    gaps = -(-last // (side - OVERLAP))
+    return [round(i * last / max(1, gaps) / stride) * stride for i in range(gaps + 1)]
+
+
+def _local(at: np.ndarray, points: int, reach: int, tile: int) -> tuple[int, np.ndarray]:
+    """Return the first of `reach` grid points around some positions, and these from there."""
+    first = min(int(at[0]), points - reach)
+    local = np.zeros(tile, np.float32)
+    local[: len(at)] = at - first
+    return first, local
+
+
+@jax.jit
+def _labels(grid: Array, rows: Array, columns: Array) -> Array:
+    return jnp.argmax(_sample(grid, rows, columns), axis=-1).astype(jnp.uint8)
+
+
+@jax.jit
+def _probabilities(grid: Array, rows: Array, columns: Array) -> Array:
+    return jax.nn.softmax(_sample(grid, rows, columns), axis=-1)
+
+
+def _sample(grid: Array, rows: Array, columns: Array) -> Array:
+    """Interpolate a grid (h, w, C) at every pair of positions, to (rows, columns, C)."""
+    by_row, by_column = (
+        jnp.maximum(0, 1 - jnp.abs(at[:, None] - jnp.arange(points, dtype=jnp.float32)))
+        for at, points in ((rows, grid.shape[0]), (columns, grid.shape[1]))
+    )
+    wide = jnp.einsum("qw,hwc->hqc", by_column, grid, precision="highest")
+    # A plain product, which leaves the classes of a pixel side by side (see `layers.resize`).
+    high = jnp.matmul(by_row, wide.reshape(wide.shape[0], -1), precision="highest")
+    return high.reshape(-1, *wide.shape[1:])

@@ -1,0 +1,119 @@
+"""From a file's tensor names and layouts to ours: what the importers share."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Literal
+
+import numpy as np
+
+from deeplab_mnv2.config import BackboneConfig, ClassifierConfig, DeepLabConfig
+from deeplab_mnv2.errors import UserError
+from deeplab_mnv2.models.mobilenet_v2 import STAGES, STEM_CHANNELS, make_divisible
+
+Kind = Literal["segmentation", "classification", "backbone"]
+# What a file of each kind is described by.
+CONFIGS: dict[Kind, type[BackboneConfig]] = {
+    "segmentation": DeepLabConfig,
+    "classification": ClassifierConfig,
+    "backbone": BackboneConfig,
+}
+
+# The blocks of the backbone in order, as our tensors name them.
+BLOCKS = tuple(
+    f"backbone.stages.{stage}.{block}"
+    for stage, (_, _, repeats, _) in enumerate(STAGES)
+    for block in range(repeats)
+)
+
+
+def rename(
+    arrays: Mapping[str, np.ndarray],
+    table: Mapping[str, str],
+    layout: Callable[[str, np.ndarray], np.ndarray],
+    source: str,
+) -> dict[str, np.ndarray]:
+    """Return a file's arrays under our names, each passed through `layout(our name, array)`.
+
+    Raises:
+        UserError: an array is in no row of `table`.
+    """
+    if unknown := sorted(arrays.keys() - table.keys()):
+        raise UserError(
+            f"{source} holds {counted(len(unknown), 'tensor')} of another network: "
+            f"{shortened(unknown)}."
+        )
+    found = {}
+    for name, array in arrays.items():
+        try:
+            found[table[name]] = np.ascontiguousarray(layout(table[name], array), np.float32)
+        except ValueError as error:
+            # A tensor of other axes than the layout turns round.
+            raise UserError(
+                f"{source} does not fit the network: {name} has the shape {array.shape}."
+            ) from error
+    return found
+
+
+def read_width(tensors: Mapping[str, np.ndarray], source: str) -> tuple[float, int]:
+    """Return `width_multiplier` and `divisible_by` of a backbone from its tensor shapes.
+
+    Published widths are multiples of 0.05 rounded to 8 or, in TensorFlow DeepLab, to 1.
+
+    Raises:
+        UserError: no width gives these channels.
+    """
+    layers = ["backbone.stem", *(f"{block}.project" for block in BLOCKS)]
+    try:
+        found = [tensors[f"{layer}.conv.kernel"].shape[-1] for layer in layers]
+    except KeyError as error:
+        raise UserError(f"{source} is not a MobileNetV2: it has no {error.args[0]}.") from error
+    # The hundredths come second: where several widths round to the same channels, the
+    # published one is the rounder.
+    for steps in (20, 100):
+        for divisible_by in (8, 1, 2, 4, 16, 32):
+            for step in range(1, 4 * steps + 1):
+                if backbone_channels(step / steps, divisible_by) == found:
+                    return step / steps, divisible_by
+    raise UserError(
+        f"{source} is not a MobileNetV2 of any width: its stages have {found} channels."
+    )
+
+
+def read_kind(tensors: Mapping[str, np.ndarray]) -> Kind:
+    """Return what the tensors make up, from the parts that are there."""
+    parts = {part_of(name) for name in tensors}
+    if "aspp" in parts:
+        return "segmentation"
+    return "classification" if "classifier" in parts else "backbone"
+
+
+def unfolded(epsilon: float, bias: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the norm layer that adds `bias` and does nothing else."""
+    ones = np.ones_like(bias, np.float32)
+    return {
+        "scale": ones * np.sqrt(np.float32(1 + epsilon)),
+        "bias": bias.astype(np.float32),
+        "mean": np.zeros_like(ones),
+        "var": ones,
+    }
+
+
+def backbone_channels(width: float, divisible_by: int) -> list[int]:
+    """Return the output channels of the stem and of every block."""
+    base = [STEM_CHANNELS] + [c for _, c, repeats, _ in STAGES for _ in range(repeats)]
+    return [make_divisible(channels * width, divisible_by) for channels in base]
+
+
+def part_of(name: str) -> str:
+    """Return the part of the network that a tensor belongs to."""
+    return name.partition(".")[0]
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def shortened(names: Iterable[str]) -> str:
+    """Return the first few names, for a message."""
+    names = list(names)
+    return ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
