@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
+from PIL import Image
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_disable_most_optimizations", True)
@@ -23,6 +25,7 @@ from deeplab_mnv2.config import (  # noqa: E402 - jax must be configured first
     OptimizerConfig,
     TrainConfig,
 )
+from deeplab_mnv2.data.classes import voc_palette  # noqa: E402
 from deeplab_mnv2.data.shapes import Shapes  # noqa: E402
 from deeplab_mnv2.models import mobilenet_v2  # noqa: E402
 
@@ -76,3 +79,22 @@ def one_block_a_stage() -> Iterator[None]:
         short = tuple((t, c, 1, s) for t, c, _, s in mobilenet_v2.STAGES)
         patch.setattr(mobilenet_v2, "STAGES", short)
         yield
+
+
+@pytest.fixture
+def voc(tmp_path: Path) -> Path:
+    """A folder in VOC's layout with two images."""
+    for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (tmp_path / name).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for index in range(2):
+        image = rng.integers(0, 256, (12 + index, 10, 3), dtype=np.uint8)
+        Image.fromarray(image).save(tmp_path / f"JPEGImages/2007_{index}.jpg", quality=95)
+        label = np.full((12 + index, 10), index, np.uint8)
+        label[0] = 255
+        label[1] = 20
+        picture = Image.fromarray(label)
+        picture.putpalette(voc_palette().ravel().tolist())
+        picture.save(tmp_path / f"SegmentationClass/2007_{index}.png")
+    (tmp_path / "ImageSets/Segmentation/val.txt").write_text("2007_1\n2007_0\n")
+    return tmp_path

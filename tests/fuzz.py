@@ -16,7 +16,7 @@ from collections import Counter
 from pathlib import Path
 
 from deeplab_mnv2.errors import UserError
-from tests.corpus import SAMPLES, damaged
+from tests.support.corpus import SAMPLES, damaged
 
 
 def main() -> None:

@@ -10,9 +10,9 @@ from deeplab_mnv2.evaluation.calibration import LEVELS, calibration
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.tasks.segmentation.evaluator import SegmentationEvaluator
 from deeplab_mnv2.tasks.segmentation.object_sizes import object_sizes
-from tests.evaluations import DATA
-from tests.networks import apply, randomize_norms
-from tests.test_state import mesh_of
+from tests.support.evaluations import DATA
+from tests.support.meshes import mesh_of
+from tests.support.networks import apply, randomize_norms
 
 
 def counted(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:

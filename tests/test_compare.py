@@ -11,8 +11,8 @@ from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.report.comparison import compare, load_runs, verdict
 from deeplab_mnv2.report.comparison_page import write_comparison
 from deeplab_mnv2.tasks.segmentation.metrics import iou_per_class, miou
-from tests.evaluations import DATA, made_up
-from tests.test_run_page import (
+from tests.support.evaluations import DATA, made_up
+from tests.support.pages import (
     HISTORY,
     Page,
     in_chromium,

@@ -13,8 +13,8 @@ from deeplab_mnv2.evaluation.protocol import differing_fields
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.tasks.segmentation.counting import predict
 from deeplab_mnv2.tasks.segmentation.evaluator import SegmentationEvaluator
-from tests.networks import apply, randomize_norms
-from tests.test_state import mesh_of
+from tests.support.meshes import mesh_of
+from tests.support.networks import apply, randomize_norms
 
 pytestmark = pytest.mark.usefixtures("one_block_a_stage")
 DATA = Shapes(split="val", length=5, size=49)

@@ -13,7 +13,7 @@ from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.models.costs import describe, layer_costs
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.models.layers import resize
-from tests.networks import apply
+from tests.support.networks import apply
 
 TINY = ModelConfig(width_multiplier=0.35, head_channels=16, num_classes=5)
 

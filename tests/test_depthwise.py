@@ -8,7 +8,7 @@ from jax import Array, lax
 from jax.test_util import check_grads
 
 from deeplab_mnv2.models.ops.depthwise import depthwise_conv
-from tests.convolutions import assert_close, example, reference_conv, value_and_gradients
+from tests.support.convolutions import assert_close, example, reference_conv, value_and_gradients
 
 # Rows that do and do not divide into the chunks of the kernel's gradient.
 SIZES = ((19, 9), (16, 6))

@@ -14,8 +14,8 @@ from deeplab_mnv2.config import ModelConfig
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.training.log import read_metrics
 from deeplab_mnv2.training.workdir import load_model
-from tests import runs
-from tests.networks import randomize_norms
+from tests.support import runs
+from tests.support.networks import randomize_norms
 
 # Sums over devices differ in their last bit, and norm over few pixels magnifies that with every
 # large step: by the twentieth to a percent at the usual learning rate.

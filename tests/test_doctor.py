@@ -16,7 +16,7 @@ from deeplab_mnv2.data.folder import Folder
 from deeplab_mnv2.data.shapes import Shapes
 from deeplab_mnv2.doctor import diagnose, read_batch
 from deeplab_mnv2.errors import UserError
-from tests import damage
+from tests.support import damage
 
 ROOT = Path(__file__).resolve().parents[1]
 

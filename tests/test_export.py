@@ -22,8 +22,8 @@ from deeplab_mnv2.exporting import stablehlo
 from deeplab_mnv2.exporting.graph import LOGITS, Convolution, evaluate, trace
 from deeplab_mnv2.exporting.target import Target, draw_images, normalize
 from deeplab_mnv2.models.deeplab import DeepLab
-from tests.networks import apply
-from tests.random_weights import random_weights
+from tests.support.networks import apply
+from tests.support.random_weights import random_weights
 
 SIZE = 65
 NETWORKS = {

@@ -21,8 +21,8 @@ from PIL import Image
 from deeplab_mnv2.data.decode import read_image, read_label
 from deeplab_mnv2.data.folder import Folder
 from deeplab_mnv2.errors import UserError
-from tests import damage
-from tests.corpus import SAMPLES, damaged, photo, write_label
+from tests.support import damage
+from tests.support.corpus import SAMPLES, damaged, photo, write_label
 
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 60  # for one file

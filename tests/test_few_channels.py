@@ -5,7 +5,7 @@ import pytest
 from jax.test_util import check_grads
 
 from deeplab_mnv2.models.ops.few_channels import FEW_CHANNELS, full_conv
-from tests.convolutions import assert_close, example, reference_conv, value_and_gradients
+from tests.support.convolutions import assert_close, example, reference_conv, value_and_gradients
 
 
 @pytest.mark.parametrize("size", [(19, 9), (16, 6)])

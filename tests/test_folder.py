@@ -7,28 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deeplab_mnv2.data.classes import VOC_CLASSES, voc_palette
+from deeplab_mnv2.data.classes import VOC_CLASSES
 from deeplab_mnv2.data.folder import Folder
 from deeplab_mnv2.errors import UserError
-
-
-@pytest.fixture
-def voc(tmp_path: Path) -> Path:
-    """A folder in VOC's layout with two images."""
-    for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
-        (tmp_path / name).mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    for index in range(2):
-        image = rng.integers(0, 256, (12 + index, 10, 3), dtype=np.uint8)
-        Image.fromarray(image).save(tmp_path / f"JPEGImages/2007_{index}.jpg", quality=95)
-        label = np.full((12 + index, 10), index, np.uint8)
-        label[0] = 255
-        label[1] = 20
-        picture = Image.fromarray(label)
-        picture.putpalette(voc_palette().ravel().tolist())
-        picture.save(tmp_path / f"SegmentationClass/2007_{index}.png")
-    (tmp_path / "ImageSets/Segmentation/val.txt").write_text("2007_1\n2007_0\n")
-    return tmp_path
 
 
 def open_val(root: Path, **settings):

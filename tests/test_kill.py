@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from deeplab_mnv2.training.log import read_metrics
-from tests import runs
+from tests.support import runs
 
 
 @pytest.fixture(scope="module")

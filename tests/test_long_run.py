@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests import runs
+from tests.support import runs
 
 
 @pytest.mark.parametrize("steps", [360, pytest.param(20_000, marks=pytest.mark.slow)])

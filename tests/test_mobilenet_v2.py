@@ -10,7 +10,7 @@ from flax import nnx
 from deeplab_mnv2.config import ClassifierConfig, ModelConfig
 from deeplab_mnv2.models.classifier import Classifier
 from deeplab_mnv2.models.mobilenet_v2 import MobileNetV2, make_divisible
-from tests.networks import apply, randomize_norms
+from tests.support.networks import apply, randomize_norms
 
 
 def count(model: nnx.Module) -> int:

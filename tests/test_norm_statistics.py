@@ -10,8 +10,8 @@ from deeplab_mnv2 import weights
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.weights.loader import variables
-from tests.networks import apply
-from tests.random_weights import random_weights, relative_error
+from tests.support.networks import apply
+from tests.support.random_weights import random_weights, relative_error
 
 IMAGES = np.random.default_rng(0).normal(0, 1, (6, 49, 49, 3)).astype(np.float32)
 

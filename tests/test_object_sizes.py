@@ -7,7 +7,7 @@ from scipy import ndimage
 from deeplab_mnv2.config import IGNORE_LABEL
 from deeplab_mnv2.tasks.segmentation.metrics import miou
 from deeplab_mnv2.tasks.segmentation.object_sizes import object_size_scores, object_sizes
-from tests.evaluations import confusion_of
+from tests.support.evaluations import confusion_of
 
 
 def square(label: np.ndarray, top: int, left: int, side: int, class_id: int) -> None:

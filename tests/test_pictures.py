@@ -5,7 +5,7 @@ import pytest
 
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.tasks.segmentation.pictures import choose, load, save
-from tests.evaluations import made_up
+from tests.support.evaluations import made_up
 
 
 def confusions_of(accuracies: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from deeplab_mnv2.data.decode import read_label
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.predict import find_images, predict, save
 from deeplab_mnv2.tasks.segmentation.segmenter import Segmentation, Segmenter
-from tests.random_weights import random_weights
+from tests.support.random_weights import random_weights
 
 TINY = {"width_multiplier": 0.35, "head_channels": 32, "num_classes": 3}
 

@@ -17,8 +17,8 @@ from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.tasks.segmentation import segmenter as segmenter_module
 from deeplab_mnv2.tasks.segmentation import windows as canvas
 from deeplab_mnv2.tasks.segmentation.segmenter import Segmentation, Segmenter
-from tests.networks import apply
-from tests.random_weights import random_weights
+from tests.support.networks import apply
+from tests.support.random_weights import random_weights
 
 
 def _model(**settings) -> DeepLab:

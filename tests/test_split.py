@@ -13,7 +13,7 @@ from deeplab_mnv2.inspection.split import (
     quick_check,
     survey,
 )
-from tests import damage
+from tests.support import damage
 
 
 @pytest.fixture

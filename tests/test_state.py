@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from jax.sharding import AxisType
 
 from deeplab_mnv2.config import CrossEntropy, OptimizerConfig, Sgd
 from deeplab_mnv2.data.pipeline import training_batches
@@ -17,14 +16,9 @@ from deeplab_mnv2.tasks import task_of
 from deeplab_mnv2.training.checkpoint import Checkpoints, abstract
 from deeplab_mnv2.training.optimizer import make_optimizer
 from deeplab_mnv2.training.state import create_state, make_train_step
+from tests.support.meshes import mesh_of
 
 pytestmark = pytest.mark.usefixtures("one_block_a_stage")
-AXES = ("data", "fsdp", "space")
-
-
-def mesh_of(data=1, fsdp=1, space=1):
-    devices = np.array(jax.devices()[: data * fsdp * space]).reshape(data, fsdp, space)
-    return jax.sharding.Mesh(devices, AXES, axis_types=(AxisType.Auto,) * 3)
 
 
 def start(config, mesh, learning_rate=0.01):

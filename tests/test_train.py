@@ -17,7 +17,7 @@ from deeplab_mnv2.training.checkpoint import Checkpoints
 from deeplab_mnv2.training.log import read_metrics
 from deeplab_mnv2.training.workdir import load_class_names, load_model
 from deeplab_mnv2.weights.loader import weights_digest
-from tests.runs import arrays
+from tests.support.runs import arrays
 
 pytestmark = pytest.mark.usefixtures("one_block_a_stage")
 

@@ -7,7 +7,7 @@ import pytest
 from deeplab_mnv2 import files, weights
 from deeplab_mnv2.data.classes import VOC_CLASSES
 from deeplab_mnv2.errors import UserError
-from tests.random_weights import random_weights
+from tests.support.random_weights import random_weights
 
 TINY = {"width_multiplier": 0.35, "head_channels": 32}
 

@@ -11,8 +11,8 @@ import safetensors.numpy
 from deeplab_mnv2 import weights
 from deeplab_mnv2.data.shapes import Shapes
 from deeplab_mnv2.errors import UserError
-from tests.networks import apply
-from tests.random_weights import random_weights, relative_error
+from tests.support.networks import apply
+from tests.support.random_weights import random_weights, relative_error
 
 # Where the padding rules differ and where they agree, and not square.
 FULL = [(513, 513), (512, 512), (257, 385)]

@@ -9,8 +9,8 @@ import pytest
 
 from deeplab_mnv2 import weights
 from deeplab_mnv2.errors import UserError
-from tests.networks import apply
-from tests.random_weights import random_weights, relative_error
+from tests.support.networks import apply
+from tests.support.random_weights import random_weights, relative_error
 
 h5py = pytest.importorskip("h5py", reason="the extra `keras` is not installed")
 

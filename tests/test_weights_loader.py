@@ -13,7 +13,7 @@ from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.models.mobilenet_v2 import make_divisible
 from deeplab_mnv2.weights.loader import abstract_model, check, variables
 from deeplab_mnv2.weights.naming import BLOCKS, read_width
-from tests.random_weights import random_weights
+from tests.support.random_weights import random_weights
 
 TINY = {"width_multiplier": 0.35, "head_channels": 32}
 

@@ -11,7 +11,7 @@ import safetensors.numpy
 from deeplab_mnv2 import weights
 from deeplab_mnv2.data.shapes import Shapes
 from deeplab_mnv2.errors import UserError
-from tests.random_weights import random_weights
+from tests.support.random_weights import random_weights
 
 TINY = {"width_multiplier": 0.35, "head_channels": 32}
 

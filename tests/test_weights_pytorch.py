@@ -12,8 +12,8 @@ import safetensors.numpy
 from deeplab_mnv2 import weights
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.weights.loader import abstract_model
-from tests.networks import apply
-from tests.record_pytorch_references import REFERENCES, TIMM, image, value
+from tests.support.networks import apply
+from tests.support.record_pytorch_references import REFERENCES, TIMM, image, value
 
 RECORDED = json.loads(REFERENCES.read_text())
 

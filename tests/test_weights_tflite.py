@@ -18,8 +18,8 @@ from deeplab_mnv2.models.layers import Conv
 from deeplab_mnv2.weights.loader import Weights, abstract_model
 from deeplab_mnv2.weights.tflite import graph as tflite_graph
 from deeplab_mnv2.weights.tflite.network import from_graph
-from tests.networks import apply
-from tests.random_weights import random_weights
+from tests.support.networks import apply
+from tests.support.random_weights import random_weights
 
 ACTIVATIONS = {"none": 0, "relu": 1, "relu6": 3}
 

@@ -10,11 +10,10 @@ from deeplab_mnv2.config import EvaluationConfig
 from deeplab_mnv2.data.folder import Folder
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.training.workdir import open_workdir, write_settings
-from tests.test_folder import voc  # noqa: F401 - a fixture
 
 
 @pytest.fixture
-def run(config, voc, tmp_path):  # noqa: F811 - the fixture
+def run(config, voc, tmp_path):
     """A run on a folder, its workdir and the folder."""
     data = tmp_path / "data"
     data.mkdir()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tests import damage
+from tests.support import damage
 
 Mutate = Callable[[bytes, np.random.Generator], bytes]
 EXTREMES = (b"\0", b"\xff", b"\x7f", b"\x80", b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff")

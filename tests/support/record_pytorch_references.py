@@ -1,6 +1,6 @@
 """Records what timm and torchvision compute, for test_weights_pytorch.py.
 
-Run where both libraries import: python -m tests.record_pytorch_references
+Run where both libraries import: python -m tests.support.record_pytorch_references
 """
 
 import json

@@ -28,10 +28,10 @@ from deeplab_mnv2.report.comparison import compare, load_runs
 from deeplab_mnv2.training.log import read_metrics
 from deeplab_mnv2.training.workdir import load_model, open_workdir
 from deeplab_mnv2.weights.keras import _TABLE as KERAS_NAMES
-from tests import damage
 from tests.conftest import SHARED, tiny_config
-from tests.evaluations import made_up
-from tests.mutations import (
+from tests.support import damage
+from tests.support.evaluations import made_up
+from tests.support.mutations import (
     Mutate,
     mutate_bytes,
     mutate_header,
@@ -41,7 +41,7 @@ from tests.mutations import (
     mutate_png,
     mutate_tail,
 )
-from tests.random_weights import random_weights
+from tests.support.random_weights import random_weights
 
 
 @dataclasses.dataclass(frozen=True)
