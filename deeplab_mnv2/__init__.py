@@ -1,7 +1,5 @@
 """DeepLab on MobileNetV2 in JAX and Flax."""
 
-# The first import, so that Ctrl-C during the others is told in one line.
-from deeplab_mnv2.cli import interrupt  # noqa: F401, I001
 from deeplab_mnv2 import weights
 from deeplab_mnv2.config import Config, ModelConfig
 from deeplab_mnv2.errors import UserError

@@ -7,7 +7,6 @@ with. Leaves compare.json and compare.html in the output folder.
 """
 
 import json
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,10 +28,9 @@ from deeplab_mnv2.training.log import read_metrics
 _NUMBER = partial(Column, justify="right")
 
 
-def main() -> None:
+def main(arguments: list[str]) -> None:
     """Run the command."""
-    # Parsed before, by `command.run`; what is left over are the runs.
-    folders = [Path(argument) for argument in flags.FLAGS(sys.argv)[1:]]
+    folders = [Path(argument) for argument in arguments]
     if len(folders) < 2:
         raise UserError("Name two runs or more, folders that train or evaluate has finished.")
     output = Path(flags.FLAGS.output or "runs/compare")

@@ -4,7 +4,7 @@
 class UserError(Exception):
     """A mistake in the input: one plain sentence naming the file or setting and the remedy.
 
-    Commands print it without a traceback and exit with status 2 (`cli.run`).
+    Commands print it without a traceback and exit with status 2 (`cli.command.run`).
     """
 
 

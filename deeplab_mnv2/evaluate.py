@@ -22,8 +22,8 @@ from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.report.run_page import write_report
 from deeplab_mnv2.sharding import make_mesh
-from deeplab_mnv2.tasks import task_of
 from deeplab_mnv2.tasks.task import Evaluation
+from deeplab_mnv2.tasks.task_of import task_of
 from deeplab_mnv2.training.log import read_metrics
 from deeplab_mnv2.training.workdir import load_class_names, load_model
 

@@ -121,11 +121,9 @@ def save(segmentation: Segmentation, result: Path) -> None:
             write(file)
 
 
-def main() -> None:
+def main(arguments: list[str]) -> None:
     """Run the command."""
     given = flags.FLAGS
-    # Parsed before, by `command.run`; what is left over are the images.
-    arguments = given(sys.argv)[1:]
     if "-" in arguments:
         listed = [line.rstrip("\n") for line in sys.stdin if line.strip()]
         arguments = [a for a in arguments if a != "-"] + listed

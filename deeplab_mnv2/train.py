@@ -22,8 +22,8 @@ from deeplab_mnv2.inspection.split import quick_check
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.report.run_page import write_report
 from deeplab_mnv2.sharding import first_process_first, make_mesh, require_divisible, state_sharding
-from deeplab_mnv2.tasks import task_of
 from deeplab_mnv2.tasks.task import Evaluation
+from deeplab_mnv2.tasks.task_of import task_of
 from deeplab_mnv2.training.checkpoint import Checkpoints, abstract
 from deeplab_mnv2.training.log import Log, read_metrics
 from deeplab_mnv2.training.loop import Loop

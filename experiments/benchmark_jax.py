@@ -23,7 +23,7 @@ from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.models.layers import Conv, ConvNormAct
 from deeplab_mnv2.models.mobilenet_v2 import InvertedResidual
 from deeplab_mnv2.sharding import make_mesh
-from deeplab_mnv2.tasks import task_of
+from deeplab_mnv2.tasks.task_of import task_of
 from deeplab_mnv2.training.optimizer import make_optimizer
 from deeplab_mnv2.training.state import create_state, make_train_step
 from experiments.benchmark_case import Case

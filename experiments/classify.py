@@ -7,7 +7,6 @@ begin with the number of the ImageNet class and its words: 0207_n02099601_golden
 """
 
 import re
-import sys
 from pathlib import Path
 
 import cv2
@@ -49,10 +48,9 @@ def central_crop(image: np.ndarray) -> np.ndarray:
     return image[top : top + SIZE, left : left + SIZE]
 
 
-def main() -> None:
+def main(arguments: list[str]) -> None:
     """Print the five likeliest classes of a few photographs, and top-1 and top-5 of all."""
     given = flags.FLAGS
-    arguments = given(sys.argv)[1:]
     if len(arguments) != 1 or not given.weights:
         raise UserError("Give --weights FILE and one folder of photographs.")
     paths = [p for p in sorted(Path(arguments[0]).glob("*")) if p.suffix.lower() in IMAGE_SUFFIXES]

@@ -7,8 +7,8 @@ Not run here.
         --workdir runs/voc_aspp_os16
 """
 
+import voc_os16
 from deeplab_mnv2.config import Config
-from experiments import voc_os16
 
 
 def get_config(folder: str = "") -> Config:

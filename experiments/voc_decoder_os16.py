@@ -7,8 +7,8 @@ VainF/DeepLabV3Plus-Pytorch under another protocol. Not run here.
         --workdir runs/voc_decoder_os16
 """
 
+import voc_os16
 from deeplab_mnv2.config import Config
-from experiments import voc_os16
 
 
 def get_config(folder: str = "") -> Config:

@@ -8,8 +8,8 @@ one stage and do not fit, so this starts from random weights unless given others
         --workdir runs/voc_dm05_os16
 """
 
+import voc_os16
 from deeplab_mnv2.config import Config
-from experiments import voc_os16
 
 
 def get_config(folder: str = "") -> Config:

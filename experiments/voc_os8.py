@@ -7,8 +7,8 @@ learning rate, as DeepLabv3 (arXiv:1706.05587, Section 4.1) does for its test se
     python -m deeplab_mnv2.train --config experiments/voc_os8.py:VOC2012 --workdir runs/voc_os8
 """
 
+import voc_os16
 from deeplab_mnv2.config import Config
-from experiments import voc_os16
 
 
 def get_config(folder: str = "") -> Config:

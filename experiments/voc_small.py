@@ -13,8 +13,8 @@ head alone at 34.3 after 400 of 400.
         --workdir runs/voc_small --weights tf2_mobilenet_v2_1.0_224_ptq.tflite
 """
 
+import voc_os16
 from deeplab_mnv2.config import AdamW, Config, OptimizerConfig
-from experiments import voc_os16
 
 
 def get_config(folder: str = "") -> Config:

@@ -5,8 +5,8 @@
     python -m deeplab_mnv2.compare runs/voc_small runs/voc_small_aspp
 """
 
+import voc_small
 from deeplab_mnv2.config import Config
-from experiments import voc_small
 
 
 def get_config(folder: str = "") -> Config:

@@ -7,8 +7,8 @@ Less than nothing in 1,000 steps: the decoder starts at random, and the rates ar
     python -m deeplab_mnv2.compare runs/voc_small runs/voc_small_decoder
 """
 
+import voc_small
 from deeplab_mnv2.config import Config
-from experiments import voc_small
 
 
 def get_config(folder: str = "") -> Config:

@@ -12,8 +12,8 @@ of the loss a soft Jaccard index. Scored at stride 8, start and result have 72.8
         --workdir runs/voc_small_finetune --weights deeplabv3_mnv2_pascal_quant.tflite
 """
 
+import voc_small
 from deeplab_mnv2.config import AdamW, Config, OptimizerConfig
-from experiments import voc_small
 
 
 def get_config(folder: str = "") -> Config:

@@ -7,8 +7,8 @@ No more than another seed: the training loss goes on falling, the score does not
     python -m deeplab_mnv2.compare runs/voc_small runs/voc_small_long
 """
 
+import voc_small
 from deeplab_mnv2.config import Config
-from experiments import voc_small
 
 
 def get_config(folder: str = "") -> Config:

@@ -7,8 +7,8 @@ warmed up for five epochs of trainaug. Not run here.
         --distributed
 """
 
+import voc_os16
 from deeplab_mnv2.config import Config
-from experiments import voc_os16
 
 FACTOR = 4
 

@@ -1,7 +1,10 @@
 """Eight fake devices, quick compilation, tiny configurations for the tests."""
 
+import os
+import runpy
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
@@ -98,3 +101,30 @@ def voc(tmp_path: Path) -> Path:
         picture.save(tmp_path / f"SegmentationClass/2007_{index}.png")
     (tmp_path / "ImageSets/Segmentation/val.txt").write_text("2007_1\n2007_0\n")
     return tmp_path
+
+
+@pytest.fixture
+def command_line(tmp_path, capfd) -> Callable[..., tuple[int, str]]:
+    """Run a command as typed, in a fork of this process: what it imports is imported already."""
+
+    def run(name: str, *arguments: str) -> tuple[int, str]:
+        capfd.readouterr()
+        child = os.fork()
+        if not child:
+            code = 1
+            try:
+                sys.argv = [f"deeplab_mnv2/{name}.py", *arguments]
+                os.chdir(tmp_path)
+                runpy.run_module(f"deeplab_mnv2.{name}", run_name="__main__", alter_sys=True)
+                code = 0
+            except SystemExit as end:
+                code = end.code or 0
+            finally:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(code)
+        _, status = os.waitpid(child, 0)
+        captured = capfd.readouterr()
+        return os.waitstatus_to_exitcode(status), captured.out + captured.err
+
+    return run

@@ -308,12 +308,12 @@ FORKED = """
     from deeplab_mnv2.cli import command
     from absl import flags
 
-    command.define_config()
     for number, override in enumerate(sys.argv[1:]):
         if not os.fork():
+            command.define_config()
             sys.argv = ["train", override]
             try:
-                command.run(lambda: flags.FLAGS.config.check())
+                command.run(lambda: flags.FLAGS.config.check(), default_config=command.QUICKSTART)
             except SystemExit as end:
                 sys.stderr.flush()
                 os._exit(end.code or 0)

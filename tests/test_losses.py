@@ -1,11 +1,23 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deeplab_mnv2.config import IGNORE_LABEL, CrossEntropy
+from deeplab_mnv2.config import (
+    IGNORE_LABEL,
+    CrossEntropy,
+    Dice,
+    Focal,
+    Jaccard,
+    LovaszSoftmax,
+    Sum,
+    Term,
+)
 from deeplab_mnv2.models.layers import resize
 from deeplab_mnv2.tasks.segmentation.losses import loss_sums
+from deeplab_mnv2.tasks.segmentation.metrics import miou
 
 STEP = jnp.zeros((), jnp.int32)
 
@@ -91,3 +103,96 @@ def test_small_logits_lose_what_resized_ones_do(align_corners):
     ours, expected = (jax.value_and_grad(f)(logits) for f in (small, resized))
     np.testing.assert_allclose(ours[0], expected[0], rtol=1e-5)
     np.testing.assert_allclose(ours[1], expected[1], rtol=1e-4, atol=1e-7)
+
+
+def probabilities_of(example):
+    """Return probabilities and labels of the labelled pixels, (N, 3) and (N,)."""
+    logits, label = (np.asarray(x) for x in example)
+    labelled = label != IGNORE_LABEL
+    exponents = np.exp(logits[labelled])
+    return exponents / exponents.sum(-1, keepdims=True), label[labelled]
+
+
+def test_label_smoothing_spreads_a_share_of_the_target(example):
+    p, label = probabilities_of(example)
+    own = p[np.arange(len(label)), label]
+    expected = -(0.9 * np.log(own) + 0.1 * np.log(p).mean(-1)).mean()
+    np.testing.assert_allclose(loss(*example, CrossEntropy(label_smoothing=0.1)), expected, 1e-5)
+    np.testing.assert_allclose(
+        loss(*example, CrossEntropy(label_smoothing=1e-9)), loss(*example), rtol=1e-5
+    )
+
+
+def test_focal_loss_weighs_down_what_is_easy(example):
+    p, label = probabilities_of(example)
+    own = p[np.arange(len(label)), label]
+    expected = (-np.log(own) * (1 - own) ** 2).mean()
+    np.testing.assert_allclose(loss(*example, Focal()), expected, rtol=1e-5)
+    np.testing.assert_allclose(loss(*example, Focal(gamma=0.0)), loss(*example), rtol=1e-5)
+
+
+def test_soft_overlaps_by_hand(example):
+    p, label = probabilities_of(example)
+    target = np.eye(3)[label]
+    overlap, sizes = (p * target).sum(0), p.sum(0) + target.sum(0)
+    present = target.sum(0) > 0
+    dice = (1 - 2 * overlap / sizes)[present].mean()
+    jaccard = (1 - overlap / (sizes - overlap))[present].mean()
+    np.testing.assert_allclose(loss(*example, Dice()), dice, rtol=1e-5)
+    np.testing.assert_allclose(loss(*example, Jaccard()), jaccard, rtol=1e-5)
+
+
+@pytest.mark.parametrize("overlap", [Jaccard(), LovaszSoftmax()])
+def test_of_certain_predictions_it_is_one_minus_the_iou(overlap):
+    label = jax.random.randint(jax.random.key(0), (1, 6, 7), 0, 3).at[0, 0, :2].set(IGNORE_LABEL)
+    prediction = jax.random.randint(jax.random.key(1), (1, 6, 7), 0, 3)
+    confusion = np.zeros((3, 3))
+    labelled = np.asarray(label) != IGNORE_LABEL
+    np.add.at(confusion, (np.asarray(label)[labelled], np.asarray(prediction)[labelled]), 1)
+    logits = 100.0 * jax.nn.one_hot(prediction, 3)
+    np.testing.assert_allclose(loss(logits, label, overlap), 1 - miou(confusion), atol=1e-5)
+
+
+def test_lovasz_of_two_pixels_by_hand():
+    # Class 1: errors 0.6 (a hit) and 0.3 (none); Jaccard of the first is 1, of both 1.
+    logits = jnp.log(jnp.array([[[[0.6, 0.4], [0.7, 0.3]]]]))
+    label = jnp.array([[[1, 0]]])
+    # Class 0: the same errors, 0.6 without and 0.3 with a hit: 1/2 of the first, 1 of both.
+    expected = (0.6 * 1.0 + 0.6 * 0.5 + 0.3 * 0.5) / 2
+    np.testing.assert_allclose(loss(logits, label, LovaszSoftmax()), expected, rtol=1e-5)
+
+
+def test_a_sum_adds_weighted_losses(example):
+    both = Sum((Term(CrossEntropy()), Term(Jaccard(), 0.5)))
+    expected = loss(*example) + 0.5 * loss(*example, Jaccard())
+    np.testing.assert_allclose(loss(*example, both), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "other", [CrossEntropy(label_smoothing=0.1), Focal(), Dice(), Jaccard(), LovaszSoftmax()]
+)
+def test_no_loss_sees_unlabelled_pixels_or_ends_where_none_is_labelled(example, other):
+    logits, label = example
+    changed = logits.at[0, :2].add(100.0)
+    np.testing.assert_allclose(loss(logits, label, other), loss(changed, label, other), rtol=1e-6)
+    value, gradient = jax.value_and_grad(loss)(logits, label, other)
+    assert float(jnp.abs(gradient[0, :2]).max()) == 0
+    assert float(jnp.abs(gradient[1]).max()) > 0
+    nothing = jnp.full_like(label, IGNORE_LABEL)
+    value, gradient = jax.value_and_grad(loss)(logits, nothing, other)
+    assert float(value) == 0
+    assert bool(jnp.isfinite(gradient).all())
+
+
+@dataclasses.dataclass
+class _Brightness:
+    """A loss of one's own: the mean of the first class's logits."""
+
+    def sums(self, logits, label, step):
+        return jnp.sum(logits[..., 0]), jnp.asarray(float(label.size))
+
+
+def test_an_object_of_ones_own_sees_logits_at_full_size():
+    logits = jnp.arange(4.0).reshape(1, 2, 2, 1).repeat(3, axis=-1)
+    label = jnp.zeros((1, 5, 5), jnp.int32)
+    np.testing.assert_allclose(loss(logits, label, _Brightness()), 1.5, rtol=1e-6)

@@ -12,7 +12,7 @@ from deeplab_mnv2.config import CrossEntropy, OptimizerConfig, Sgd
 from deeplab_mnv2.data.pipeline import training_batches
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.sharding import batch_sharding, state_sharding, to_devices
-from deeplab_mnv2.tasks import task_of
+from deeplab_mnv2.tasks.task_of import task_of
 from deeplab_mnv2.training.checkpoint import Checkpoints, abstract
 from deeplab_mnv2.training.optimizer import make_optimizer
 from deeplab_mnv2.training.state import create_state, make_train_step

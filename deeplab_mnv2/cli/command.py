@@ -2,34 +2,38 @@
 
 import dataclasses
 import difflib
-import os
 import re
 import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 
+import cv2
 import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from deeplab_mnv2.cli import interrupt
+from deeplab_mnv2.cli import experiment, interrupt
+from deeplab_mnv2.cli.compilation_cache import keep_compiled_programs
 from deeplab_mnv2.cli.malloc import keep_freed_memory
 from deeplab_mnv2.config import Config
 from deeplab_mnv2.errors import Stopped, UserError
 
-QUICKSTART = Path(__file__).resolve().parents[2] / "experiments" / "quickstart.py"
+# The experiment of commands that need not be given one.
+QUICKSTART = "quickstart"
+
+_HELP = {"help", "h", "helpfull", "helpshort", "?"}
+_page = Path(QUICKSTART)
 
 
 def define_config() -> None:
     """Define `--config FILE[:ARG]` and, for each of its fields, `--config.a.b=value`."""
-    # No default here: a default is loaded at once, outside of `run`, where mistakes are told.
-    config_flags.DEFINE_config_file(
+    flags.DEFINE_string(
         "config",
         None,
-        "Experiment file, with an argument after a colon; fields as --config.train.total_steps=9.",
+        "Experiment: a file, or the name of a page that comes with the package, with an argument "
+        "after a colon; fields as --config.train.total_steps=9.",
     )
     flags.DEFINE_bool("distributed", False, "Call jax.distributed.initialize(): one of several.")
 
@@ -41,7 +45,7 @@ def overridden() -> set[str]:
 
 def experiment_name() -> str:
     """Return the name of the experiment file that `--config` gives."""
-    return Path(config_flags.get_config_filename(flags.FLAGS["config"]).split(":")[0]).stem
+    return _page.stem
 
 
 def numbers(flag: str, texts: list[str]) -> tuple[float, ...]:
@@ -76,79 +80,91 @@ def require_writable(folder: Path, flag: str) -> None:
 
 
 def run(
-    main: Callable[[], None], *, takes_arguments: bool = False, default_config: Path | None = None
+    main: Callable[..., None], *, takes_arguments: bool = False, default_config: str = ""
 ) -> None:
     """Parse the flags, run `main` and exit 0; a mistake ends in one sentence and status 2.
 
-    `takes_arguments` is for commands that read what stands beside the flags, `default_config` is
-    the experiment of those that need not be given one.
-    Ctrl-C ends with status 130. Compiled programs are kept in `~/.cache/deeplab_mnv2`, or in
-    `JAX_COMPILATION_CACHE_DIR`, so that a second start does not compile again.
+    With `takes_arguments`, `main` gets what stands beside the flags; `default_config` is the
+    experiment of commands that need not be given one. Ctrl-C ends with status 130. Compiled
+    programs are kept, see `compilation_cache`.
     """
     flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
     for name in {"config", "distributed", "debug"} & set(flags.FLAGS):
         # `--help` shows the flags of the command's own file, and these.
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
     logging.set_verbosity(logging.ERROR)
-    debug = "--debug" in sys.argv
+    names = {argument.lstrip("-") for argument in sys.argv[1:] if argument.startswith("-")}
+    if names & _HELP:
+        app.usage(shorthelp=True, writeto_stdout=True, exitcode=0)
+    debug = "debug" in names
     try:
         with nullcontext() if debug else interrupt.quiet():
-            app.run(
-                lambda argv: _start(main, [] if takes_arguments else argv),
-                flags_parser=partial(_parse, default_config),
-            )
+            arguments = _parse(sys.argv, default_config)[1:]
+            _start()
+            if takes_arguments:
+                main(arguments)
+            elif arguments:
+                raise UserError(f"The command takes flags only, not {arguments[0]!r}; see --help.")
+            else:
+                main()
     except UserError as error:
         if debug:
             raise
-        sys.exit(_fail(str(error)))
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
     except Stopped as stopped:
         print(stopped, file=sys.stderr)
         sys.exit(stopped.status)
 
 
-def _start(main: Callable[[], None], argv: list[str]) -> None:
-    if argv[1:]:
-        raise UserError(f"The command takes flags only, not {argv[1]!r}; see --help.")
+def _start() -> None:
+    """Set up the process; a program that only imports the package is left as it is."""
     keep_freed_memory()
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-        jax.config.update("jax_compilation_cache_dir", str(cache / "deeplab_mnv2"))
+    # One thread a call: the pipeline already runs examples side by side.
+    cv2.setNumThreads(1)
+    keep_compiled_programs()
     if "distributed" in flags.FLAGS and flags.FLAGS.distributed:
         jax.distributed.initialize()
-    main()
 
 
-def _parse(default_config: Path | None, argv: list[str]) -> list[str]:
-    asks = any(a in ("--help", "-help", "-h", "--helpfull", "--helpshort", "-?") for a in argv)
-    given = any(a.split("=")[0] in ("--config", "-config") for a in argv)
-    if "config" in flags.FLAGS and not given:
-        if default_config is not None:
-            argv = [argv[0], f"--config={default_config}", *argv[1:]]
-        elif not asks:
-            raise UserError("Give --config FILE, the experiment that names the data to look at.")
+def _parse(argv: list[str], default_config: str) -> list[str]:
+    """Parse the flags, load the experiment, and return the command and what is left over."""
+    if "config" in flags.FLAGS:
+        argv = _load_experiment(argv, default_config)
     try:
-        rest = flags.FLAGS(argv)
+        return flags.FLAGS(argv)
     except flags.UnrecognizedFlagError as error:
         names = [f"--{name}" for name in flags.FLAGS]
         raise UserError(
             f"There is no flag --{error.flagname}{_near(error.flagname, names)}"
         ) from error
-    except (KeyError, AttributeError) as error:
-        raise _unknown_field(argv, error) from error
     except (flags.Error, ValueError, TypeError) as error:
         raise UserError(f"{str(error).splitlines()[0].removeprefix('flag ')}.") from error
-    if "config" in flags.FLAGS:
-        _check_loaded()
+
+
+def _load_experiment(argv: list[str], default_config: str) -> list[str]:
+    """Replace the flag `--config FILE` by those of the config's fields; return the other flags."""
+    global _page
+    reference, rest = default_config, []
+    waiting = iter(argv)
+    for argument in waiting:
+        name, equals, value = argument.partition("=")
+        if name in ("--config", "-config"):
+            reference = value if equals else next(waiting, "")
+        else:
+            rest.append(argument)
+    if not reference:
+        raise UserError("Give --config FILE, the experiment that names the data to look at.")
+    _page, config = experiment.load(reference)
+    rest = experiment.choose_objects(config, rest, "config")
+    delattr(flags.FLAGS, "config")
+    try:
+        config_flags.DEFINE_config_dataclass("config", config, sys_argv=rest)
+    except (KeyError, AttributeError) as error:
+        raise _unknown_field(rest, error) from error
+    except (flags.Error, ValueError, TypeError) as error:
+        raise UserError(f"{str(error).splitlines()[0].removeprefix('flag ')}.") from error
     return rest
-
-
-def _check_loaded() -> None:
-    """Raise what went wrong with the experiment file, which absl leaves until its first use."""
-    path = Path(config_flags.get_config_filename(flags.FLAGS["config"]).split(":")[0])
-    if not path.is_file():
-        raise UserError(f"The experiment file {path} does not exist; see experiments/.")
-    if not isinstance(flags.FLAGS.config, Config):
-        raise UserError(f"get_config() in {path} must return a deeplab_mnv2.config.Config.")
 
 
 def _unknown_field(argv: list[str], error: Exception) -> UserError:
@@ -179,8 +195,3 @@ def _near(name: str, names: list[str], likeness: float = 0.5) -> str:
         name.removeprefix("--"), [n.removeprefix("--") for n in names], 1, likeness
     )
     return f"; did you mean {near[0]!r}?" if near else "."
-
-
-def _fail(message: str) -> int:
-    print(f"error: {message}", file=sys.stderr)
-    return 2
