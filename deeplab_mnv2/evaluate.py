@@ -118,6 +118,7 @@ def _print(evaluation: Evaluation, output: Path) -> None:
         f"flip {stamp['flip']}, padded to {stamp['pad_sizes']}, void excluded; "
         f"{result['compilations']} compilation(s)"
     )
+    print(evaluation.table())
     print(f"{evaluation.summary()}; see {output / 'report.html'}")
 
 

@@ -31,10 +31,11 @@ class TrainConfig(Section):
     checkpoint_every_seconds: int = 0
     # A step whose loss or gradient is not finite is left out; then "stop" or "skip" over it.
     nonfinite: str = "stop"
-    # Initial weights (a file, a folder, a run or hf://owner/name; "" starts at random), and which
-    # PARTS of them to take; the rest starts at random.
+    # Initial weights: a file, a folder or hf://owner/name; "" starts at random.
     init_weights: str = ""
-    init_parts: tuple[str, ...] = ("backbone",)
+    # Which PARTS of them to take, the rest starts at random; () takes all where the head fits
+    # (settings, number and names of the classes), and else the backbone.
+    init_parts: tuple[str, ...] = ()
     # Decay of the moving average of the weights, which is then what is scored; 0 is off.
     ema_decay: float = 0.0
     # Use the stored norm statistics in training instead of the batch's.

@@ -28,6 +28,10 @@ class Evaluation(Protocol):
         """Return the scores in one line."""
         ...
 
+    def table(self) -> str:
+        """Return the scores of each class, a line each."""
+        ...
+
     def write(self, folder: Path) -> None:
         """Write `eval.json` and all that comparisons and reports need, whole or not at all."""
         ...

@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import json
 import secrets
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from tensorboardX import SummaryWriter
 
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.files import replace_atomically
+
+# Seconds between lines on progress where there is no bar.
+_PRINT_EVERY = 60.0
 
 
 class Log:
@@ -49,6 +53,10 @@ class Log:
         if active and wandb_project:
             self._wandb = _start_wandb(wandb_project, workdir, settings)
         self._console = Console(quiet=not active)
+        # A bar redraws its line, which a file or a plain terminal cannot.
+        terminal = self._console.is_terminal and not self._console.is_dumb_terminal
+        self._has_bar = active and (terminal or self._console.is_jupyter)
+        self._printed_at = float("-inf")
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -57,9 +65,12 @@ class Log:
             TextColumn("left"),
             TimeRemainingColumn(),
             console=self._console,
-            disable=not active,
+            disable=not self._has_bar,
         )
-        self._task = self._progress.add_task("training", total=total_steps, completed=first_step)
+        self._total_steps = total_steps
+        # The first step compiles the program, while the bar stands still.
+        self._description = "training"
+        self._task = self._progress.add_task("compiling", total=total_steps, completed=first_step)
         if active:
             path = workdir / "metrics.jsonl"
             _truncate(path, first_step)
@@ -104,11 +115,18 @@ class Log:
             self._wandb.log({name: importlib.import_module("wandb").Image(image)}, step=step)
 
     def advance(self, step: int, description: str = "") -> None:
-        """Move the progress bar, with a text where one is given."""
+        """Move the progress bar, with a text where one is given.
+
+        Without a bar the text is printed, once a minute and at the last step.
+        """
         if description:
-            self._progress.update(self._task, completed=step, description=description)
-        else:
-            self._progress.update(self._task, completed=step)
+            self._description = description
+        self._progress.update(self._task, completed=step, description=self._description)
+        if self._has_bar or not description:
+            return
+        if time.monotonic() - self._printed_at >= _PRINT_EVERY or step == self._total_steps:
+            self.say(f"step {step} of {self._total_steps}: {description}")
+            self._printed_at = time.monotonic()
 
     def say(self, text: str) -> None:
         """Print a line above the progress bar."""

@@ -18,7 +18,7 @@ from deeplab_mnv2.training.checkpoint import Checkpoints
 from deeplab_mnv2.training.guards import FiniteGuard, Watch
 from deeplab_mnv2.training.log import Log
 from deeplab_mnv2.training.optimizer import learning_rate
-from deeplab_mnv2.training.signals import Interrupt, agree
+from deeplab_mnv2.training.signals import StopSignal, agree
 from deeplab_mnv2.training.state import TrainState, TrainStep
 
 # Pictures of an evaluation on the way, for TensorBoard; the last one has those of the report.
@@ -38,7 +38,7 @@ class Loop:
     source: Source
     checkpoints: Checkpoints
     evaluator: Evaluator
-    interrupt: Interrupt
+    stop: StopSignal
     log: Log
 
     def __post_init__(self) -> None:
@@ -47,73 +47,81 @@ class Loop:
         self.guard = FiniteGuard(self.workdir, self.config.train.nonfinite)
 
     def run(self, state: TrainState, train_step: TrainStep) -> Evaluation:
-        """Train to the last step and return its evaluation."""
+        """Train to the last step and return its evaluation.
+
+        Raises:
+            Stopped: a signal came; the state is saved.
+            UserError: the loss is not finite, an example is damaged or the disk is full.
+        """
         settings, total_steps = self.config.train, self.config.train.total_steps
-        place = batch_sharding(self.mesh)
         first_step = int(state.step)
-        batches = training_batches(
-            self.source,
-            self.config.data,
-            self.task.augment,
-            num_classes=self.config.model.num_classes,
-            batch_size=settings.batch_size,
-            seed=settings.seed,
-            first_step=first_step,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-        )
         evaluation = self._make_up_evaluation(first_step, state)
-        clock = _Clock(batches)
+        clock = _Clock(self._batches(first_step))
         for step in range(first_step + 1, total_steps + 1):
             batch = next(clock)
-            arrays = {key: batch[key] for key in batch.keys() - _FOR_THE_HOST}
-            placed = {key: to_devices(array, place) for key, array in arrays.items()}
-            state, values = train_step(state, placed)
+            state, values = train_step(state, self._on_devices(batch))
             self._warn(step, self.guard(step, values.pop("finite"), batch))
             self._warn(step, self.watch.damage(batch["damage"]))
-            last = step == total_steps
-            logs = step % settings.log_every == 0 or last
+            self.log.advance(step)
+            logs = self._is_due(step, settings.log_every)
             if logs:
                 self._log(step, values, clock)
-            stopped, due = self._agree(logs)
-            scores = None
-            if self._evaluates(step) and not stopped:
+            signal, save_by_clock = self._agree(logs)
+            evaluation = None
+            if self._is_due(step, settings.eval_every) and not signal:
                 evaluation = self._evaluate(step, state)
-                scores = None if evaluation is None else evaluation.result
-                stopped = 0 if evaluation else self.interrupt.signal
+                if evaluation is None:
+                    signal = self.stop.signal
                 clock.restart()
-            if step % settings.checkpoint_every == 0 or last or due or stopped:
+            if save_by_clock or signal or self._is_due(step, settings.checkpoint_every):
                 # A checkpoint follows only sound steps.
                 self._warn(step, self.guard.finish())
+                scores = evaluation.result if evaluation is not None else None
                 self.checkpoints.save(step, state, scores)
                 clock.restart()
-            if stopped:
+            if signal:
                 self.checkpoints.wait()
                 raise Stopped(
                     f"Stopped and saved at step {step} of {total_steps}; the same command goes on.",
-                    stopped,
+                    signal,
                 )
         self._warn(total_steps, self.guard.finish())
         if evaluation is None:
             # The run was already finished: score it again rather than trust what lies there.
             evaluation = self._score(state, last=True)
         if evaluation is None:
-            raise Stopped("Stopped; the run is finished and saved.", self.interrupt.signal)
+            raise Stopped("Stopped; the run is finished and saved.", self.stop.signal)
         return evaluation
 
-    def _evaluates(self, step: int) -> bool:
-        train = self.config.train
-        return step % train.eval_every == 0 or step == train.total_steps
+    def _batches(self, first_step: int) -> Iterator[dict[str, np.ndarray]]:
+        """Return this process's part of each batch after a step."""
+        return training_batches(
+            self.source,
+            self.config.data,
+            self.task.augment,
+            num_classes=self.config.model.num_classes,
+            batch_size=self.config.train.batch_size,
+            seed=self.config.train.seed,
+            first_step=first_step,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+
+    def _on_devices(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+        place = batch_sharding(self.mesh)
+        return {key: to_devices(batch[key], place) for key in batch.keys() - _FOR_THE_HOST}
+
+    def _is_due(self, step: int, every: int) -> bool:
+        return step % every == 0 or step == self.config.train.total_steps
 
     def _make_up_evaluation(self, step: int, state: TrainState) -> Evaluation | None:
-        """Evaluate where a run goes on, if a signal came before that was done."""
-        if step == 0 or not self._evaluates(step) or self.checkpoints.has_score(step):
+        """Evaluate the step that a run resumes at, if a signal came before that was done."""
+        is_due = self._is_due(step, self.config.train.eval_every)
+        if step == 0 or not is_due or self.checkpoints.has_score(step):
             return None
         evaluation = self._evaluate(step, state)
         if evaluation is None:
-            raise Stopped(
-                f"Stopped at step {step}; the same command goes on.", self.interrupt.signal
-            )
+            raise Stopped(f"Stopped at step {step}; the same command goes on.", self.stop.signal)
         self.checkpoints.save(step, state, evaluation.result)
         return evaluation
 
@@ -126,7 +134,7 @@ class Loop:
         due = bool(seconds) and self.checkpoints.seconds_since_save > seconds
         if jax.process_count() > 1 and not logs:
             return 0, 0
-        stopped, due = agree(self.interrupt.signal, due)
+        stopped, due = agree(self.stop.signal, due)
         return stopped, due
 
     def _log(self, step: int, values: dict[str, Any], clock: "_Clock") -> None:
@@ -142,8 +150,8 @@ class Loop:
 
         def check(_: int) -> None:
             # One process only: several would have to agree in the middle of it.
-            if self.interrupt.signal and jax.process_count() == 1:
-                raise Stopped("", self.interrupt.signal)
+            if self.stop.signal and jax.process_count() == 1:
+                raise Stopped("", self.stop.signal)
 
         pictures = self.config.evaluation.pictures
         try:

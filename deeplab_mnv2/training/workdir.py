@@ -1,6 +1,7 @@
 """The folder of a run: the settings it belongs to, and the model in it."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,9 @@ from deeplab_mnv2.files import replace_atomically
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.training.checkpoint import Checkpoints
 
-# Settings that may change when a run goes on, besides `evaluation`: they do not alter what is
-# learned, except total_steps, which bends the schedule from there on and is announced. Where the
-# data lies may change, the examples may not: `examples` is their digest.
-_PLACES = ("root", "data_dir", "manual_dir")
+# Settings that may change when a run is resumed, besides `evaluation` and the place of the data:
+# they do not alter what is learned, except total_steps, which bends the schedule from there on and
+# is announced. The initial weights are read where there is no checkpoint yet.
 _MAY_CHANGE = {
     "train.total_steps",
     "train.log_every",
@@ -24,62 +24,107 @@ _MAY_CHANGE = {
     "train.checkpoint_every",
     "train.checkpoint_every_seconds",
     "train.nonfinite",
+    "train.init_weights",
+    "train.init_parts",
     "train.wandb_project",
     "train.fsdp",
     "train.space",
+    "model.remat",
+    "data.damaged",
     "data.threads",
     "data.workers",
-    *(f"data.{part}.{name}" for part in ("train", "val") for name in _PLACES),
 }
 
 
 def open_workdir(workdir: Path, config: Config) -> list[str]:
-    """Make the workdir, or check that it belongs to this run; return what to tell the user.
+    """Check that the workdir is free or belongs to this run; return what to tell the user.
 
     Nothing is written into it yet, see `write_settings`.
 
     Raises:
-        UserError: it cannot be written, or holds a run with other settings.
+        UserError: it holds a run with other settings or other data.
     """
     path = workdir / "config.json"
+    if not path.exists():
+        return []
     messages = []
-    if path.exists():
-        before, now = _flat(_read(path)), _flat(json.loads(_settings(config)))
-        # A setting that only one of them knows came or went with a version of this package.
-        for name in sorted(before.keys() & now.keys()):
-            if before[name] == now[name]:
-                continue
-            if name not in _MAY_CHANGE and not name.startswith("evaluation."):
-                raise UserError(
-                    f"{workdir} holds a run with {name}={before[name]!r}, but this one has "
-                    f"{now[name]!r}; choose another --workdir or the same setting."
-                )
-            messages.append(f"{name} was {before[name]!r} and is {now[name]!r} now")
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"The workdir {workdir} cannot be written ({error.strerror}); choose another "
-            "--workdir or mend its permissions."
-        ) from error
+    before, now = _flat(_read(path)), _flat(_settings(config))
+    # A setting that only one of them knows came or went with a version of this package.
+    for name in sorted(before.keys() & now.keys()):
+        if before[name] == now[name]:
+            continue
+        may_change = name in _MAY_CHANGE or name.startswith("evaluation.")
+        if not may_change and not _has_moved(name, before[name], now):
+            raise UserError(
+                f"{workdir} holds a run with {name}={before[name]!r}, but this one has "
+                f"{now[name]!r}; choose another --workdir or the same setting."
+            )
+        messages.append(f"{name} was {before[name]!r} and is {now[name]!r} now")
     return messages
 
 
-def write_settings(workdir: Path, config: Config) -> None:
-    """Write `config.json`, by which the workdir belongs to this run from now on."""
-    if jax.process_index() == 0:
-        with replace_atomically(workdir / "config.json") as temporary:
-            temporary.write_text(_settings(config))
+def write_settings(workdir: Path, config: Config, *, resumed: bool = False) -> None:
+    """Write `config.json`, by which the workdir belongs to this run from now on.
+
+    Where it is `resumed`, the initial weights stay written there that it really started from.
+    """
+    if jax.process_index() > 0:
+        return
+    path = workdir / "config.json"
+    settings = _settings(config)
+    if resumed and path.exists():
+        first = _flat(_read(path))
+        for name in ("init_weights", "init_parts"):
+            settings["train"][name] = first.get(f"train.{name}", settings["train"][name])
+    with replace_atomically(path) as temporary:
+        temporary.write_text(json.dumps(settings, indent=2) + "\n")
 
 
-def _settings(config: Config) -> str:
-    settings = {
+def _settings(config: Config) -> dict[str, Any]:
+    return {
         **to_dict(config),
         # For whoever uses the weights later.
         "class_names": list(config.data.train.class_names),
+        # The data may move, but these may not change.
         "examples": config.data.train.digest(),
+        "val_examples": config.data.val.digest(),
     }
-    return json.dumps(settings, indent=2) + "\n"
+
+
+def _has_moved(name: str, before: Any, now: dict[str, Any]) -> bool:
+    """Return whether a changed setting is another place of the same data set.
+
+    Such is a path, whatever the data set calls it; that the examples are the same, their digests
+    tell. Not so the name of a folder inside the data set: labels of the same names, but other
+    ones, may lie there.
+    """
+    if not name.startswith(("data.train.", "data.val.")):
+        return False
+    after, old = _texts(now[name]), _texts(before)
+    group = name.rpartition(".")[0]
+    others = [
+        text
+        for sibling, value in now.items()
+        if sibling.rpartition(".")[0] == group and sibling != name
+        for text in _texts(value)
+    ]
+    is_inside = any(
+        text and other and not os.path.isabs(text) and Path(other, text).expanduser().exists()
+        for text in (*old, *after)
+        for other in others
+    )
+    return bool(old and after) and all(map(_is_path, after)) and not is_inside
+
+
+def _texts(value: Any) -> list[str]:
+    """Return a text, or the texts of a list, as a list; [] where it is something else."""
+    values = value if isinstance(value, list) else [value]
+    return values if all(isinstance(item, str) for item in values) else []
+
+
+def _is_path(text: str) -> bool:
+    """Return whether something lies at a path; "" is the working folder or a default place."""
+    return not text or "://" in text or os.path.exists(os.path.expanduser(text))
 
 
 def load_class_names(workdir: Path) -> tuple[str, ...]:
@@ -134,6 +179,9 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Return settings by dotted name; those in lists have their position as name."""
+    if isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        value = {"length": len(value), **{str(index): item for index, item in enumerate(value)}}
     if not isinstance(value, dict):
         return {prefix: value}
     flat: dict[str, Any] = {}

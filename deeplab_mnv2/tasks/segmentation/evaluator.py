@@ -67,6 +67,17 @@ class SegmentationEvaluation:
             f"{result['images']} images"
         )
 
+    def table(self) -> str:
+        """Return IoU by class and its 95 % interval in percent, "-" where there is none."""
+        width = max(map(len, self.result["iou"]))
+        lines = [f"{'class':{width}}  {'IoU':>6}  95 % interval"]
+        for name, iou in self.result["iou"].items():
+            interval = self.result["iou_ci95"][name] or ()
+            between = " to ".join(f"{100 * bound:.2f}" for bound in interval) or "-"
+            score = "-" if iou is None else f"{100 * iou:.2f}"
+            lines.append(f"{name:{width}}  {score:>6}  {between}")
+        return "\n".join(lines)
+
     def write(self, folder: Path) -> None:
         """Write `eval.json`, `pictures.zip` (`pictures.save`) and `confusions.npz`.
 
