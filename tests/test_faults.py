@@ -23,6 +23,7 @@ from deeplab_mnv2.data.folder import Folder
 from deeplab_mnv2.errors import UserError
 from tests.support import damage
 from tests.support.corpus import SAMPLES, damaged, photo, write_label
+from tests.support.frozen_graphs import HOSTILE
 
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 60  # for one file
@@ -214,6 +215,7 @@ def hostile_sizes(folder: Path) -> dict[str, Path]:
         "net.safetensors": (2**40).to_bytes(8, "little") + b"{}",
         "shape.safetensors": _safetensors({"a": [0, 2**50]}),
         "net.tflite": b"\xff\xff\xff\x7fTFL3" + b"\xff" * 64,
+        "net.pb": HOSTILE["a long repeat"],
     }
     for name, content in files.items():
         (folder / name).write_bytes(content)

@@ -17,7 +17,7 @@ from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.models.layers import Conv
 from deeplab_mnv2.weights.loader import Weights, abstract_model
 from deeplab_mnv2.weights.tflite import graph as tflite_graph
-from deeplab_mnv2.weights.tflite.network import from_graph
+from deeplab_mnv2.weights.walk import from_graph
 from tests.support.networks import apply
 from tests.support.random_weights import random_weights
 

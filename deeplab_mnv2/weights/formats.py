@@ -8,6 +8,7 @@ from deeplab_mnv2.files import open_checked, read_json, read_safetensors
 from deeplab_mnv2.models.classifier import Classifier
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.weights import hugging_face, native, pytorch
+from deeplab_mnv2.weights.frozen_graph.graph import read_frozen_graph
 from deeplab_mnv2.weights.keras import read_keras
 from deeplab_mnv2.weights.loader import (
     Weights,
@@ -16,18 +17,18 @@ from deeplab_mnv2.weights.loader import (
     check,
     number_classes,
 )
-from deeplab_mnv2.weights.tflite.network import read_tflite
+from deeplab_mnv2.weights.tflite.graph import read_tflite
 
 # The mobile head trained on VOC on two CPU cores; voc_mobile.md is its card.
 PACKAGED = Path(__file__).with_name("voc_mobile.safetensors")
 
-_READABLE = ".safetensors, .tflite, .h5, .keras, .pth or hf://owner/name"
+_READABLE = ".safetensors, .tflite, .pb, .h5, .keras, .pth or hf://owner/name"
 
 
 def read(path: str) -> Weights:
     """Return the weights at a path, checked, with the convention they were trained under.
 
-    `path` is a file (.safetensors, .tflite, .h5, .keras, .pth), a folder with config.json
+    `path` is a file (.safetensors, .tflite, .pb, .h5, .keras, .pth), a folder with config.json
     and model.safetensors, or hf://owner/name[@revision].
     Where the file does not name its classes, 21 get VOC's names and other numbers count them.
 
@@ -79,6 +80,8 @@ def _read_file(path: str) -> Weights:
     provenance = {"source": path, "sha256": sha256}
     if suffix == ".tflite":
         return read_tflite(path, provenance)
+    if suffix == ".pb":
+        return read_frozen_graph(path, provenance)
     if suffix in (".h5", ".hdf5", ".keras"):
         return read_keras(path, provenance)
     if suffix in (".pth", ".pt", ".bin"):

@@ -31,6 +31,7 @@ from deeplab_mnv2.weights.keras import _TABLE as KERAS_NAMES
 from tests.conftest import SHARED, tiny_config
 from tests.support import damage
 from tests.support.evaluations import made_up
+from tests.support.frozen_graphs import FrozenGraph
 from tests.support.mutations import (
     Mutate,
     mutate_bytes,
@@ -171,6 +172,12 @@ def write_tflite(folder: Path) -> Path:
     return path
 
 
+def write_frozen_graph(folder: Path) -> Path:
+    path = folder / "net.pb"
+    path.write_bytes(FrozenGraph(random_weights(width_multiplier=0.35)).encode())
+    return path
+
+
 def write_run(folder: Path, *, target: str) -> Path:
     for name, wrong in (("one", 0.3), ("other", 0.5)):
         made_up(wrong=wrong, pictures=2).write(folder / name)
@@ -298,6 +305,8 @@ SAMPLES = {
         partial(write_keras, suffix="h5"), read_weights, (mutate_bytes,), needs="h5py"
     ),
     "keras zip": Sample(partial(write_keras, suffix="keras"), read_weights, _ZIP, needs="h5py"),
+    # The structure of the first layers, then anywhere in the file.
+    "frozen graph": Sample(write_frozen_graph, read_weights, (mutate_bytes,)),
     "workdir": Sample(write_config, lambda path: open_workdir(path.parent, tiny_config()), _JSON),
     "config": Sample(write_config, lambda path: load_model(path.parent), _JSON, slow=True),
     "metrics": Sample(write_metrics, read_metrics, _JSON),

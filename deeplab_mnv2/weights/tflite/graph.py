@@ -1,18 +1,15 @@
-"""A TFLite file as a small graph: float kernels, activations fused, notation simplified.
+"""TFLite files: float32, float16, uint8 and int8 weights, in every notation of converters."""
 
-Converters write one network in several ways: dilation as a field or between SPACE_TO_BATCH and
-BATCH_TO_SPACE, padding as a mode or as a PAD, bias and activation inside the convolution or
-behind it, weights as float32, float16, uint8 or int8. What comes out here no longer shows it.
-"""
-
-import dataclasses
 from collections.abc import Callable
 
 import numpy as np
 import tflite
 
 from deeplab_mnv2.errors import UserError
-from deeplab_mnv2.weights.tflite.file import DAMAGED, Operation, TfliteFile
+from deeplab_mnv2.weights.graph import Add, Concat, Conv, Graph, Node, Pool, Resize
+from deeplab_mnv2.weights.loader import Weights
+from deeplab_mnv2.weights.tflite.file import DAMAGED, Operation, TfliteFile, read_labels
+from deeplab_mnv2.weights.walk import from_graph
 
 _ACTIVATIONS = {
     tflite.ActivationFunctionType.NONE: "none",
@@ -21,81 +18,22 @@ _ACTIVATIONS = {
 }
 
 
-@dataclasses.dataclass
-class Conv:
-    """Convolution with bias and activation; kernel (k, k, I, O), depthwise I = 1.
-
-    `paddings` are the rules ("same", "symmetric") that give the padding found.
-    """
-
-    input: int
-    output: int
-    kernel: np.ndarray
-    bias: np.ndarray
-    activation: str
-    depthwise: bool = False
-    stride: int = 1
-    dilation: int = 1
-    paddings: frozenset[str] = frozenset({"same", "symmetric"})
-
-
-@dataclasses.dataclass
-class Add:
-    """Sum of two activations."""
-
-    inputs: list[int]
-    output: int
-
-
-@dataclasses.dataclass
-class Pool:
-    """Average over the whole image."""
-
-    input: int
-    output: int
-
-
-@dataclasses.dataclass
-class Resize:
-    """Bilinear resizing; `align_corners` is None where both rules give the same."""
-
-    input: int
-    output: int
-    align_corners: bool | None
-
-
-@dataclasses.dataclass
-class Concat:
-    """Concatenation of channels."""
-
-    inputs: list[int]
-    output: int
-
-
-Node = Conv | Add | Pool | Resize | Concat
-
-
-@dataclasses.dataclass
-class Graph:
-    """The nodes in order; `input_scale` is (scale, zero point) of a quantised input image."""
-
-    nodes: list[Node]
-    input: int
-    input_scale: tuple[float, int] | None
-
-
-def read_graph(path: str) -> Graph:
-    """Return the first graph of a TFLite file.
+def read_tflite(path: str, provenance: dict[str, str]) -> Weights:
+    """Return the weights of a float or quantised TFLite file.
 
     Raises:
-        UserError: the file is damaged, or holds an operation that this family does not have.
+        UserError: the file is damaged or its graph is not a network of this family.
     """
     try:
-        return build_graph(TfliteFile(path), path)
+        graph = build_graph(TfliteFile(path), path)
     except DAMAGED as error:
         raise UserError(
             f"{path} is a damaged TFLite file ({type(error).__name__}); fetch it again."
         ) from error
+    weights = from_graph(graph, {**provenance, "importer": "tflite"})
+    if weights.kind == "segmentation":
+        weights.class_names = read_labels(path, weights.config.num_classes)
+    return weights
 
 
 def build_graph(file: TfliteFile, path: str) -> Graph:

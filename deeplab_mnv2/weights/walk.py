@@ -1,4 +1,4 @@
-"""TFLite files: the network found by walking the graph, whatever its tensors are called."""
+"""The network in a graph, found by walking it, whatever its tensors are called."""
 
 from typing import Any
 
@@ -9,29 +9,18 @@ from deeplab_mnv2.config import BackboneConfig
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.models import layers
 from deeplab_mnv2.models.mobilenet_v2 import STAGES
+from deeplab_mnv2.weights.graph import Add, Concat, Conv, Graph, Pool, Resize, Tensor
 from deeplab_mnv2.weights.loader import Weights, abstract_model
 from deeplab_mnv2.weights.naming import BLOCKS, CONFIGS, Kind, read_width, unfolded
-from deeplab_mnv2.weights.tflite.file import read_labels
-from deeplab_mnv2.weights.tflite.graph import Add, Concat, Conv, Graph, Pool, Resize, read_graph
 
-
-def read_tflite(path: str, provenance: dict[str, str]) -> Weights:
-    """Return the weights of a float or quantised TFLite file.
-
-    Raises:
-        UserError: the file is damaged or its graph is not a network of this family.
-    """
-    weights = from_graph(read_graph(path), provenance)
-    if weights.kind == "segmentation":
-        weights.class_names = read_labels(path, weights.config.num_classes)
-    return weights
+_NORM_FIELDS = ("scale", "bias", "mean", "var")
 
 
 def from_graph(graph: Graph, provenance: dict[str, str]) -> Weights:
     """Return the weights in a graph.
 
-    Converters fold norm into the convolutions; the folded bias comes back as a norm layer
-    that adds it, which is exact for inference (`calibrate` makes it fit for training).
+    Where norm was folded into the convolutions, the folded bias comes back as a norm layer that
+    adds it, which is exact for inference (`calibrate` makes it fit for training).
 
     Raises:
         UserError: the graph is not a network of this family.
@@ -41,17 +30,23 @@ def from_graph(graph: Graph, provenance: dict[str, str]) -> Weights:
     kind = walk.network()
     tensors = {f"{name}.conv.kernel": conv.kernel for name, conv in walk.layers.items()}
     config = walk.config(kind, *read_width(tensors, path))
+    is_folded = False
     for name, conv in walk.layers.items():
-        head = name.startswith("aspp")
-        epsilon = getattr(config, "head_epsilon" if head else "backbone_epsilon")
-        norm = unfolded(epsilon, conv.bias)
-        tensors |= {f"{name}.norm.{field}": array for field, array in norm.items()}
+        if name == "classifier":
+            continue
+        if conv.norm is None:
+            is_folded = True
+            fields = unfolded(getattr(config, _epsilon_of(name)), conv.bias)
+        else:
+            fields = {field: getattr(conv.norm, field) for field in _NORM_FIELDS}
+        tensors |= {f"{name}.norm.{field}": array for field, array in fields.items()}
     if kind != "backbone":
         # The one layer without norm.
-        tensors = {k: array for k, array in tensors.items() if not k.startswith("classifier.")}
+        del tensors["classifier.conv.kernel"]
         logits = walk.layers["classifier"]
         tensors |= {"classifier.kernel": logits.kernel, "classifier.bias": logits.bias}
-    provenance = {**provenance, "importer": "tflite", "norm": "folded"}
+    if is_folded:
+        provenance = {**provenance, "norm": "folded"}
     tensors = {k: np.ascontiguousarray(array, np.float32) for k, array in tensors.items()}
     return Weights(tensors, config, provenance)
 
@@ -81,7 +76,7 @@ class _Walk:
             raise self.other(f"{left_over} of its convolutions are left over")
         return kind
 
-    def backbone(self) -> int:
+    def backbone(self) -> Tensor:
         """Name the backbone's layers and return the tensor of its features."""
         stem = self.take("backbone.stem", self.graph.input, "relu6", kernel_size=3)
         x, channels = stem.output, stem.kernel.shape[-1]
@@ -107,11 +102,12 @@ class _Walk:
             x, channels = output, project.kernel.shape[-1]
         return x
 
-    def aspp(self, features: int) -> int:
+    def aspp(self, features: Tensor) -> Tensor:
         """Name the head's layers and return the tensor that the logits read."""
         pooled = self.take("aspp.image_pool", self.pool(features), "relu").output
         for resize in self.nodes(Resize):
             if resize.input == pooled:
+                self.compare_window(features, resize)
                 pooled = resize.output
         concats = [concat for concat in self.nodes(Concat) if pooled in concat.inputs]
         if len(concats) != 1:
@@ -176,6 +172,7 @@ class _Walk:
             padding="same" if "same" in paddings else "symmetric",
         )
         self.set_input_range(config)
+        self.set_epsilons(config)
         if kind != "backbone":
             config.num_classes = self.layers["classifier"].kernel.shape[-1]
         if kind == "segmentation":
@@ -199,6 +196,26 @@ class _Walk:
         config.image_mean = (mean,) * config.in_channels
         config.image_std = (std,) * config.in_channels
 
+    def set_epsilons(self, config: BackboneConfig) -> None:
+        """Set the epsilon of each part from its norms; folded ones have none."""
+        found: dict[str, set[float]] = {}
+        for name, conv in self.layers.items():
+            if name == "classifier" and conv.norm is not None:
+                raise self.other("its logits have a norm")
+            if conv.norm is not None:
+                found.setdefault(_epsilon_of(name), set()).add(conv.norm.epsilon)
+        for field, epsilons in found.items():
+            if len(epsilons) > 1:
+                part = field.removesuffix("_epsilon")
+                raise self.other(f"the norms of its {part} have different epsilons")
+            setattr(config, field, epsilons.pop())
+
+    def compare_window(self, features: Tensor, resize: Resize) -> None:
+        """Check that the pooling before a resizing averages all of what that restores."""
+        (pool,) = (pool for pool in self.nodes(Pool) if pool.input == features)
+        if pool.window and resize.size and pool.window != resize.size:
+            raise self.other(f"it pools over {list(pool.window)} pixels, not over the whole image")
+
     def compare_dilations(self, config: BackboneConfig) -> None:
         """Check stride and dilation of every layer against our network's."""
         model = abstract_model(config)
@@ -216,11 +233,11 @@ class _Walk:
     def take(
         self,
         name: str,
-        source: int,
+        source: Tensor,
         *activations: str,
         kernel_size: int = 1,
         depthwise: bool = False,
-        output: int | None = None,
+        output: Tensor | None = None,
     ) -> Conv:
         """Return the one convolution that reads `source`, and note it as layer `name`."""
         found = [
@@ -237,26 +254,26 @@ class _Walk:
         self.layers[name] = found[0]
         return found[0]
 
-    def summed(self, tensor: int, other: int) -> int:
+    def summed(self, tensor: Tensor, other: Tensor) -> Tensor:
         """Return the sum of two tensors where the graph adds them, else the first."""
         for add in self.nodes(Add):
-            if sorted(add.inputs) == sorted((tensor, other)):
+            if {*add.inputs} == {tensor, other}:
                 return add.output
         return tensor
 
-    def pool(self, source: int) -> int:
+    def pool(self, source: Tensor) -> Tensor:
         pools = [pool for pool in self.nodes(Pool) if pool.input == source]
         if len(pools) != 1:
             raise self.other("its features are not pooled once")
         return pools[0].output
 
-    def producer(self, tensor: int) -> Conv:
+    def producer(self, tensor: Tensor) -> Conv:
         for conv in self.nodes(Conv):
             if conv.output == tensor:
                 return conv
         raise self.other("a branch of its head is no convolution")
 
-    def before_resize(self, tensor: int) -> int:
+    def before_resize(self, tensor: Tensor) -> Tensor:
         return next((r.input for r in self.nodes(Resize) if r.output == tensor), tensor)
 
     def nodes(self, kind: type) -> list:
@@ -264,3 +281,8 @@ class _Walk:
 
     def other(self, what: str) -> UserError:
         return UserError(f"{self.path} holds another network than this family's: {what}.")
+
+
+def _epsilon_of(layer: str) -> str:
+    """Return the setting that holds the epsilon of a layer's norm."""
+    return "head_epsilon" if layer.startswith("aspp") else "backbone_epsilon"
