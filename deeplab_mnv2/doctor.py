@@ -52,13 +52,13 @@ def diagnose(config: Config, data_sets: list[DataSet]) -> tuple[list[Survey], li
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
     with Progress(*columns, TimeRemainingColumn()) as progress:
         for data_set in data_sets:
-            if (classes := len(data_set.class_names)) != config.model.num_classes:
-                message = (
-                    f"{data_set.split} names {classes} classes, but model.num_classes="
-                    f"{config.model.num_classes}; set it to that number."
-                )
-                findings.append(Finding("class list", data_set.split, message))
             try:
+                if (classes := len(data_set.class_names)) != config.model.num_classes:
+                    message = (
+                        f"{data_set.split} names {classes} classes, but model.num_classes="
+                        f"{config.model.num_classes}; set it to that number."
+                    )
+                    findings.append(Finding("class list", data_set.split, message))
                 entries = list_entries(data_set)
             except UserError as error:
                 findings.append(Finding("split entry", data_set.split, str(error)))

@@ -11,9 +11,8 @@ import os
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from glob import glob, has_magic
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -23,8 +22,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from deeplab_mnv2 import weights
 from deeplab_mnv2.cli import command
-from deeplab_mnv2.data.folder import IMAGE_SUFFIXES
-from deeplab_mnv2.errors import UserError
+from deeplab_mnv2.data.lists import split_lines
+from deeplab_mnv2.data.photographs import find_photographs
+from deeplab_mnv2.errors import UserError, printable
 from deeplab_mnv2.files import replace_atomically
 from deeplab_mnv2.tasks.segmentation.segmenter import LONG_SIDE, Segmentation, Segmenter
 from deeplab_mnv2.tasks.segmentation.windows import Photo
@@ -37,20 +37,24 @@ _WAITING = 2
 def find_images(arguments: list[str], output: Path) -> tuple[dict[Path, Path], list[str]]:
     """Return the result of each image, a path without suffix, and a sentence for each miss.
 
-    A folder is searched to its depths, except the output folder within it. Results keep the
+    A folder is searched to its depths, linked folders too, hidden files and the output folder
+    within it not (`data.photographs`). Results keep the
     path below the folder or below the fixed part of the pattern that was given; files that
     would share a result keep the path below their common folder, and the suffix if need be.
 
     Raises:
         UserError: a result would overwrite an image.
     """
-    misses = []
+    misses: list[str] = []
     roots: dict[Path, Path] = {}
     for argument in arguments:
-        found = list(_expand(argument, output))
-        if not found:
+        known = len(misses)
+        found = list(find_photographs(argument, misses))
+        if not found and len(misses) == known:
             misses.append(f"{argument} names no image; check the path.")
         for image, root in found:
+            if image != Path(argument) and _is_result(image, root, output):
+                continue
             roots.setdefault(*(Path(os.path.abspath(path)) for path in (image, root)))
     names = {image: _below(image, root).with_suffix("") for image, root in roots.items()}
     if shared := _shared(names):
@@ -125,8 +129,7 @@ def main(arguments: list[str]) -> None:
     """Run the command."""
     given = flags.FLAGS
     if "-" in arguments:
-        listed = [line.rstrip("\n") for line in sys.stdin if line.strip()]
-        arguments = [a for a in arguments if a != "-"] + listed
+        arguments = [a for a in arguments if a != "-"] + _listed()
     if not arguments:
         raise UserError("No image is given; name files, folders or patterns, or - for a list.")
     if not given.output:
@@ -149,11 +152,19 @@ def main(arguments: list[str]) -> None:
             )
         seconds = time.perf_counter() - begin
         done = len(results) - len(failures)
-        print(f"{done} image{'s' * (done != 1)} in {seconds:.1f} s; see {output}")
+        print(f"{done} image{'s' * (done != 1)} in {seconds:.1f} s; see {printable(output)}")
     for sentence in (*misses, *failures):
         print(f"error: {sentence}", file=sys.stderr)
     if misses or failures:
         sys.exit(1)
+
+
+def _listed() -> list[str]:
+    try:
+        lines = split_lines(sys.stdin.buffer.read(), "surrogateescape")
+    except ValueError as error:
+        raise UserError(f"The list on standard input is no text ({error}); use UTF-8.") from error
+    return [line for line in lines if line.strip()]
 
 
 def _segmenter(file: str, workdir: str, checkpoint: str, long_side: int) -> Segmenter:
@@ -165,27 +176,10 @@ def _segmenter(file: str, workdir: str, checkpoint: str, long_side: int) -> Segm
     return Segmenter.load(file or weights.PACKAGED, long_side=long_side)
 
 
-def _expand(argument: str, output: Path) -> Iterator[tuple[Path, Path]]:
-    """Yield (image, folder below which its result keeps its path)."""
-    path = Path(argument)
-    if path.is_dir():
-        # Results of an earlier run inside the folder are no photographs.
-        below = path.resolve() in output.resolve().parents
-        for image in sorted(path.rglob("*")):
-            if below and image.resolve().is_relative_to(output.resolve()):
-                continue
-            if image.suffix.lower() in IMAGE_SUFFIXES and image.is_file():
-                yield image, path
-    elif path.exists():
-        yield path, path.parent
-    elif has_magic(argument):
-        root = path.parent
-        while has_magic(str(root)):
-            root = root.parent
-        for name in sorted(glob(argument, recursive=True)):
-            if Path(name).is_dir():
-                continue
-            yield Path(name), root
+def _is_result(image: Path, root: Path, output: Path) -> bool:
+    """Return whether an image that was found below a folder lies in the output folder within it."""
+    place = output.resolve()
+    return root.resolve() in place.parents and image.resolve().is_relative_to(place)
 
 
 def _below(image: Path, root: Path) -> Path:

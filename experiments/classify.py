@@ -19,7 +19,7 @@ from rich.progress import track
 from deeplab_mnv2 import weights
 from deeplab_mnv2.cli import command
 from deeplab_mnv2.data.decode import read_image
-from deeplab_mnv2.data.folder import IMAGE_SUFFIXES
+from deeplab_mnv2.data.photographs import is_image
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.models.classifier import Classifier
 
@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> None:
     given = flags.FLAGS
     if len(arguments) != 1 or not given.weights:
         raise UserError("Give --weights FILE and one folder of photographs.")
-    paths = [p for p in sorted(Path(arguments[0]).glob("*")) if p.suffix.lower() in IMAGE_SUFFIXES]
+    paths = [path for path in sorted(Path(arguments[0]).glob("[!.]*")) if is_image(path)]
     named = [(path, match) for path in paths if (match := _NAME.match(path.stem))]
     if not named:
         raise UserError(f"{arguments[0]} holds no photograph named like 0207_golden_retriever.jpg.")

@@ -1,7 +1,8 @@
 """Image, label and array files to arrays, refusing what would be trained on wrongly."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -46,30 +47,57 @@ def to_rgb(image: Image.Image) -> np.ndarray:
     """
     try:
         upright = ImageOps.exif_transpose(image)
-        if upright.mode in ("I;16", "I;16B", "I;16L", "I"):
-            # Pillow clips 16-bit grey to 255; scale it instead.
-            grey = (np.asarray(upright).astype(np.float32) / 257).clip(0, 255).astype(np.uint8)
+        if upright.mode.startswith("I;16"):
+            grey = _eight_bits(np.asarray(upright), dict(getattr(image, "tag_v2", {})))
             return np.repeat(grey[..., None], 3, axis=-1)
+        if upright.mode in ("I", "F"):
+            kind = "32-bit integers" if upright.mode == "I" else "floating-point numbers"
+            raise UserError(
+                f"{getattr(image, 'filename', '') or 'The image'} holds {kind}, of which nothing "
+                "says what is black and what is white; save it with 8 or 16 bits a sample."
+            )
         return np.asarray(upright.convert("RGB"))
     except DAMAGE as error:
         raise _damaged(getattr(image, "filename", "") or "The image", error) from error
 
 
-def read_label(path: Path, num_classes: int) -> np.ndarray:
+def read_label(path: Path, num_classes: int, values: Sequence[int] = ()) -> np.ndarray:
     """Return class ids (H, W) uint8, 255 unlabelled, from a palette or grey PNG.
 
+    `values` are those of the classes in the file, see `label_table`.
+
     Raises:
-        UserError: the file is missing or damaged, is in colour, or holds an id that is
-            neither a class nor 255.
+        UserError: the file is missing or damaged, is in colour, or holds a value that is
+            neither a class nor unlabelled.
     """
     label = read_ids(path)
-    outside = (label >= num_classes) & (label != IGNORE_LABEL)
+    classes, known = label_table(num_classes, values)
+    outside = ~known[label]
     if outside.any():
+        found = label[outside][0]
+        if values:
+            raise UserError(
+                f"{path} holds the value {found}, which is no class's ({_shown(values)}) and "
+                "neither 0 nor 255; correct the file or the data set's values."
+            )
         raise UserError(
-            f"{path} holds the label id {label[outside][0]}, but there are {num_classes} classes "
+            f"{path} holds the label id {found}, but there are {num_classes} classes "
             f"(0 to {num_classes - 1}, and 255 for unlabelled); correct the file or the class list."
         )
-    return label
+    return classes[label]
+
+
+def label_table(num_classes: int, values: Sequence[int] = ()) -> tuple[np.ndarray, np.ndarray]:
+    """Return what each value of a label file means: its class (256,) uint8, and if any (256,) bool.
+
+    `values` are those of the classes in order, by default 0 to num_classes - 1. Where they are no
+    class's, 0 and 255 are unlabelled (255); every other value means nothing.
+    """
+    classes, known = np.full(256, IGNORE_LABEL, np.uint8), np.zeros(256, bool)
+    known[[0, IGNORE_LABEL]] = True
+    for index, value in enumerate(values or range(num_classes)):
+        classes[value], known[value] = index, True
+    return classes, known
 
 
 def read_ids(path: Path) -> np.ndarray:
@@ -141,6 +169,18 @@ def png_bit_depth(path: Path) -> int:
     """Return the bits a sample of a sound PNG file, from its header."""
     with path.open("rb") as file:
         return file.read(25)[24]
+
+
+def _eight_bits(grey: np.ndarray, tags: Mapping[int, Any]) -> np.ndarray:
+    """Return 12- or 16-bit grey as 8 bits, where Pillow would clip it; `tags` are a TIFF's."""
+    bits_per_sample, photometric = tags.get(258, (16,))[0], tags.get(262)
+    scaled = grey.astype(np.float32) * (255 / (2**bits_per_sample - 1))
+    # In the photometric interpretation 0, which Pillow leaves as it is, 0 is white.
+    return (255 - scaled if photometric == 0 else scaled).clip(0, 255).astype(np.uint8)
+
+
+def _shown(values: Sequence[int]) -> str:
+    return ", ".join(map(str, values[:8])) + (", ..." if len(values) > 8 else "")
 
 
 def _damaged(path: Path | str, error: BaseException) -> UserError:

@@ -7,45 +7,61 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from deeplab_mnv2.config.checks import Section
 from deeplab_mnv2.data.classes import VOC_CLASSES
 from deeplab_mnv2.data.decode import read_image, read_label
-from deeplab_mnv2.errors import UserError
+from deeplab_mnv2.data.layout import SHOWN, Layout, Pair
+from deeplab_mnv2.data.lists import read_lines
+from deeplab_mnv2.data.photographs import files_below, is_image
+from deeplab_mnv2.errors import UserError, printable
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-# Characters of a list's entry or a path that an error shows.
-_QUOTED = 200
+_VOC_IMAGES, _VOC_LABELS = "JPEGImages", ("SegmentationClassAug", "SegmentationClass")
+_VOC_CLASS_FILE = "classes.txt"
 
 
 @dataclasses.dataclass
-class Folder:
+class Folder(Section):
     """Images and labels under `root`; the defaults are PASCAL VOC's own layout.
 
-    `images`, `labels` and `lists` are paths relative to `root`, in which `{split}` stands for
-    the split. Labels are PNGs with the image's file name. Where `lists` names a file, its lines
-    are names without suffix, or an image and a label path; where it is "", every image counts.
-    `classes` names a text file with one class a line, background first; without such a file
-    the classes are VOC's.
+    `images`, `labels`, `lists` and `classes` are paths relative to `root`, in which `{split}`
+    stands for the split. Where `lists` names a file, a line of it is the name of an image, or the
+    paths of an image and its label (`data.lists`); where it is "", every image counts, those of
+    sub-folders too. `classes` names a text file with one class a line, background first; without
+    it the classes are VOC's, in VOC's own layout only.
+
+    Labels are PNGs. Their values are the classes' numbers, and 255 is unlabelled. `values` says
+    otherwise: the value of each class, in order, such as (0, 255) for black and white masks, or
+    (1, 2, 3) where 0 is unlabelled. 0 and 255 are unlabelled where no class has them; any other
+    value is refused.
     """
 
     root: str = ""
     split: str = "trainaug"
-    images: str = "JPEGImages"
+    images: str = _VOC_IMAGES
     # Empty: SegmentationClassAug (VOC with SBD) where it exists, else SegmentationClass.
     labels: str = ""
     lists: str = "ImageSets/Segmentation/{split}.txt"
-    classes: str = "classes.txt"
+    classes: str = _VOC_CLASS_FILE
+    # What the names of an image, without suffix, and its label have in common is {name}: for
+    # Cityscapes "{name}_leftImg8bit" and "{name}_gtFine_labelTrainIds.png". Images of other names
+    # are left out.
+    image_pattern: str = "{name}"
+    # Empty: "{name}.png", or whatever all labels that lie beside their images have in common.
+    label_pattern: str = ""
+    values: tuple[int, ...] = ()
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        path = Path(self.root, self.classes)
+        root = self._root()
+        path = self._place(self.classes)
         if not os.path.isfile(path):
-            return VOC_CLASSES
-        names = tuple(_lines(path))
-        if len(names) < 2:
-            raise UserError(f"{path} names {len(names)} classes; write one a line, two or more.")
-        if repeated := [name for name in names if names.count(name) > 1]:
-            raise UserError(f"{path} names {repeated[0]!r} twice; give each class its own name.")
-        return names
+            if self.classes == _VOC_CLASS_FILE and _is_voc(root):
+                return VOC_CLASSES
+            raise UserError(
+                f"{str(path)[:SHOWN]} does not exist; write the classes there, one a line, or "
+                "correct the data set's root or classes."
+            )
+        return _read_class_names(path)
 
     def open(self) -> "FolderSource":
         """Match images with labels by name; files are read when an example is asked for.
@@ -53,118 +69,127 @@ class Folder:
         Raises:
             UserError: a folder, a list or a file is missing, or there are no images.
         """
-        pairs = self._pairs()
-        return FolderSource(pairs, self._names(pairs), len(self.class_names))
+        pairs, names = self._pairs()
+        return FolderSource(pairs, tuple(map(printable, names)), len(self.class_names), self.values)
 
     def digest(self) -> str:
         digest = hashlib.sha256()
-        for name in self._names(self._pairs()):
-            digest.update(name.encode() + b"\n")
+        for name in self._pairs()[1]:
+            digest.update(name.encode("utf-8", "surrogateescape") + b"\n")
+        # Scores of one digest are compared, so other labels of the same images have another. The
+        # defaults add nothing: published scores carry their digest.
+        for setting in ("image_pattern", "label_pattern", "values"):
+            value = getattr(self, setting)
+            if value != getattr(Folder, setting):
+                digest.update(f"{setting}={value!r}\n".encode("utf-8", "surrogateescape"))
         return digest.hexdigest()[:16]
 
-    def entries(self) -> Iterator[tuple[Path, Path] | UserError]:
+    def entries(self) -> Iterator[Pair | UserError]:
         """Yield the image and the label file of each entry of the split, or what is wrong with it.
 
         Raises:
             UserError: a folder or the list is missing, or there are no images.
         """
-        folder, labels = self._folders()
-        images = _by_stem(folder)
-        if self.lists:
-            origin = self._path(self.lists)
-            if not os.path.isfile(origin):
-                raise UserError(
-                    f"{origin} does not exist, so the split {self.split!r} is unknown; "
-                    f"{_splits_beside(origin)}."
-                )
-            names = _lines(origin)
-        else:
-            origin, names = folder, sorted(images)
-        if not names:
+        layout = self._layout()
+        self._check_values(len(self.class_names))
+        found = self._listed(layout) if self.lists else self._all(layout)
+        first = next(found, None)
+        if first is None:
+            origin = self._place(self.lists) if self.lists else layout.images
             raise UserError(f"{origin} names no images; add some or choose another split.")
-        for name in names:
-            try:
-                yield self._pair(name, images, labels, origin)
-            except UserError as error:
-                yield error
+        yield first
+        yield from found
 
     def files(self) -> set[Path]:
         """Return all images in the folders of images and labels, listed or not."""
-        return {path for folder in self._folders() for path in _images(folder)}
+        return {p for folder in self._folders() for p in files_below(folder, []) if is_image(p)}
 
-    def _names(self, pairs: tuple[tuple[Path, Path], ...]) -> tuple[str, ...]:
-        """Return images' paths without suffix: bare names, unless a list has other folders."""
-        folder, _ = self._folders()
-        names = []
-        for image, _ in pairs:
-            below = folder if image.is_relative_to(folder) else Path(self.root)
-            names.append(image.relative_to(below).with_suffix("").as_posix())
-        return tuple(names)
+    def _listed(self, layout: Layout) -> Iterator[Pair | UserError]:
+        path = self._place(self.lists)
+        if not os.path.isfile(path):
+            raise UserError(
+                f"{str(path)[:SHOWN]} does not exist, so the split {self.split[:SHOWN]!r} is "
+                f"unknown; {_splits_beside(path)}."
+            )
+        for number, line in read_lines(path, "surrogateescape"):
+            try:
+                yield layout.pair_line(line, f"{path}, line {number},")
+            except UserError as error:
+                # A comment, unless there is such a file.
+                if not line.startswith("#"):
+                    yield error
 
-    def _pairs(self) -> tuple[tuple[Path, Path], ...]:
+    def _all(self, layout: Layout) -> Iterator[Pair | UserError]:
+        for image in layout.find_images():
+            try:
+                yield layout.pair_image(image)
+            except UserError as error:
+                yield error
+
+    def _pairs(self) -> tuple[tuple[Pair, ...], list[str]]:
+        """Return the split's pairs of files and the images' names."""
         pairs = []
         for entry in self.entries():
             if isinstance(entry, UserError):
                 raise entry
             pairs.append(entry)
-        return tuple(pairs)
+        layout = self._layout()
+        return tuple(pairs), [layout.name_of(image) for image, _ in pairs]
 
-    def _pair(
-        self, name: str, images: dict[str, list[Path]], labels: Path, origin: Path
-    ) -> tuple[Path, Path]:
-        entry = Path(name)
-        if entry.suffix.lower() in IMAGE_SUFFIXES:
-            entry = entry.with_suffix("")
-        paths, shown = name.split(), name[:_QUOTED]
-        # A name may hold a space of its own.
-        if len(paths) == 2 and str(entry) not in images:
-            image, label = (_inside(Path(self.root), path, origin) for path in paths)
-        else:
-            found = images.get(entry.name, [])
-            if not found:
-                raise UserError(
-                    f"{origin} lists {shown!r}, but {self._path(self.images)} has no such image; "
-                    "add the file or remove the entry."
-                )
-            if len(found) > 1:
-                raise UserError(
-                    f"{found[0]} and {found[1].name} share a name, so their label is ambiguous; "
-                    "rename one."
-                )
-            image, label = found[0], labels / f"{entry.name}.png"
-        for path in (image, label):
-            if not os.path.isfile(path):
-                raise UserError(
-                    f"{str(path)[:_QUOTED]} does not exist, but {origin} lists {shown!r}; add the "
-                    "file or remove the entry."
-                )
-        return image, label
+    def _layout(self) -> Layout:
+        for setting in ("image_pattern", "label_pattern"):
+            pattern = getattr(self, setting)
+            self.require(
+                pattern.count("{name}") == 1 or pattern == getattr(Folder, setting),
+                setting,
+                "a file name with {name} in it",
+            )
+        return Layout(self._root(), *self._folders(), self.image_pattern, self.label_pattern)
+
+    def _check_values(self, classes: int) -> None:
+        distinct = {value for value in self.values if 0 <= value <= 255}
+        self.require(
+            not self.values or len(distinct) == len(self.values) == classes,
+            "values",
+            f"{classes} different numbers from 0 to 255, one for each class, or empty",
+        )
 
     def _folders(self) -> tuple[Path, Path]:
-        augmented = "SegmentationClassAug"
-        voc = augmented if os.path.isdir(Path(self.root, augmented)) else "SegmentationClass"
+        """Return the folders of images and of labels."""
+        voc = next((n for n in _VOC_LABELS if os.path.isdir(self._root() / n)), _VOC_LABELS[-1])
         return self._folder(self.images), self._folder(self.labels or voc)
 
     def _folder(self, name: str) -> Path:
-        folder = self._path(name)
+        folder = self._place(name)
         if not os.path.isdir(folder):
             raise UserError(
-                f"The folder {str(folder)[:_QUOTED]} does not exist; set the data set's root to a "
+                f"The folder {str(folder)[:SHOWN]} does not exist; set the data set's root to a "
                 "folder in VOC's layout, or its images and labels to the folders you have."
             )
         return folder
 
-    def _path(self, name: str) -> Path:
-        return Path(self.root, name.replace("{split}", self.split))
+    def _root(self) -> Path:
+        root = os.path.expanduser(self.root)
+        if not os.path.isdir(root or "."):
+            raise UserError(
+                f"{root[:SHOWN]} is no folder; set the data set's root to the folder that holds "
+                "its images and labels."
+            )
+        return Path(root)
+
+    def _place(self, name: str) -> Path:
+        return self._root() / name.replace("{split}", self.split)
 
 
 @dataclasses.dataclass(frozen=True)
 class FolderSource:
     """Examples read from pairs of image and label files."""
 
-    pairs: tuple[tuple[Path, Path], ...]
+    pairs: tuple[Pair, ...]
     names: tuple[str, ...]
     num_classes: int
+    # Of the classes in label files, see `Folder`.
+    values: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -177,7 +202,7 @@ class FolderSource:
         """
         image_path, label_path = self.pairs[index]
         image = read_image(image_path)
-        label = read_label(label_path, self.num_classes)
+        label = read_label(label_path, self.num_classes, self.values)
         if image.shape[:2] != label.shape:
             raise UserError(
                 f"{label_path} is {label.shape[1]} x {label.shape[0]} pixels but {image_path} "
@@ -186,42 +211,19 @@ class FolderSource:
         return {"image": image, "label": label, "name": self.names[index]}
 
 
-def _images(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+def _read_class_names(path: Path) -> tuple[str, ...]:
+    names = tuple(line for _, line in read_lines(path))
+    if len(names) < 2:
+        raise UserError(f"{path} names {len(names)} classes; write one a line, two or more.")
+    if repeated := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"{path} names {repeated[0]!r} twice; give each class its own name.")
+    return names
 
 
-def _by_stem(folder: Path) -> dict[str, list[Path]]:
-    files: dict[str, list[Path]] = {}
-    for path in _images(folder):
-        files.setdefault(path.stem, []).append(path)
-    return files
-
-
-def _lines(path: Path) -> list[str]:
-    """Return the lines of a text file that hold something.
-
-    Raises:
-        UserError: it is no text in UTF-8.
-    """
-    try:
-        # Some editors of Windows begin a file with a mark.
-        text = path.read_text(encoding="utf-8-sig")
-        if "\0" in text:
-            raise ValueError("it holds a NUL")
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as text ({error}); save it in UTF-8.") from error
-    return [line.strip() for line in text.splitlines() if line.strip()]
-
-
-def _inside(root: Path, name: str, origin: Path) -> Path:
-    """Return `root / name`, refusing list entries that lead out of the data set."""
-    # Many lists of trainaug begin their paths with a slash that means the data set.
-    path = root / name.lstrip("/")
-    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
-        raise UserError(
-            f"{origin} lists {name[:_QUOTED]!r}, which lies outside {root}; remove the entry."
-        )
-    return path
+def _is_voc(root: Path) -> bool:
+    """Return whether a folder is laid out as VOC's, whose classes everybody knows."""
+    labels = any(os.path.isdir(root / name) for name in _VOC_LABELS)
+    return labels and os.path.isdir(root / _VOC_IMAGES)
 
 
 def _splits_beside(path: Path) -> str:

@@ -144,10 +144,11 @@ class _Tolerant:
         return len(self.source)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
+        first = range(len(self))[index]  # an IndexError beyond the end
         damage = []
         for offset in range(len(self)):
             try:
-                example = self.source[(int(index) + offset) % len(self)]
+                example = self.source[(first + offset) % len(self)]
             except UserError as error:
                 damage.append(str(error))
             else:
@@ -165,7 +166,8 @@ class _Indexed:
         return len(self.source)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return {**self.source[index], "index": int(index)}
+        place = range(len(self))[index]  # an IndexError beyond the end
+        return {**self.source[place], "index": place}
 
 
 @dataclasses.dataclass(frozen=True)

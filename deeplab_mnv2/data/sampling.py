@@ -20,7 +20,8 @@ def classes_present(source: Source, num_classes: int, threads: int) -> np.ndarra
         return counts[:num_classes] > 0
 
     with ThreadPoolExecutor(threads) as pool:
-        return np.stack(list(pool.map(present, range(len(source)))))
+        rows = list(pool.map(present, range(len(source))))
+    return np.array(rows, bool).reshape(len(rows), num_classes)
 
 
 def repeat_rare(present: np.ndarray, threshold: float, seed: int) -> np.ndarray:

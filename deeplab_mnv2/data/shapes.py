@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from deeplab_mnv2.config import IGNORE_LABEL
+from deeplab_mnv2.config.checks import Section
 from deeplab_mnv2.errors import UserError
 
 SHAPES = ("disc", "square", "triangle", "star", "cross")
@@ -26,6 +27,8 @@ HUES = {
 TEXTURES = ("plain", "striped", "checked", "dotted")
 # Scenes of the splits come from streams of random numbers that never meet.
 _STREAMS = {"train": 0, "val": 1}
+# Pixels that the smallest shape takes with its outline.
+_LEAST_SIZE = 8
 _DEFAULT_LENGTH = {"train": 4096, "val": 200}
 # Share of an object that may lie on objects drawn before.
 _LARGEST_OVERLAP = 0.1
@@ -34,7 +37,7 @@ _VOID_WIDTH = 1
 
 
 @dataclasses.dataclass
-class Shapes:
+class Shapes(Section):
     """Data set of drawn scenes with 21 classes: background and 5 shapes in 4 hues.
 
     `size` is the largest side in pixels; scenes are between 3/4 of it and all of it.
@@ -53,10 +56,12 @@ class Shapes:
         """Return the scenes of the split.
 
         Raises:
-            UserError: there is no such split.
+            UserError: there is no such split, or a setting is out of range.
         """
         if self.split not in _STREAMS:
             raise UserError(f"Shapes has the splits train and val, not {self.split!r}.")
+        self.require_at_least(0, "length", "seed")
+        self.require_at_least(_LEAST_SIZE, "size")
         length = self.length or _DEFAULT_LENGTH[self.split]
         return ShapesSource((self.seed, _STREAMS[self.split]), length, self.size)
 
@@ -76,7 +81,8 @@ class ShapesSource:
         return self.length
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        rng = np.random.default_rng((*self.stream, int(index)))
+        index = range(self.length)[index]  # an IndexError beyond the end
+        rng = np.random.default_rng((*self.stream, index))
         height, width = rng.integers(self.size * 3 // 4, self.size, size=2, endpoint=True)
         image = _clutter(rng, height, width)
         label = np.zeros((height, width), np.uint8)

@@ -26,6 +26,7 @@ import tensorflow_datasets as tfds
 from absl import app, flags
 
 from deeplab_mnv2.cli import interrupt
+from deeplab_mnv2.config.checks import Section
 from deeplab_mnv2.data.archive import Archive
 from deeplab_mnv2.data.classes import VOC_CLASSES
 from deeplab_mnv2.errors import UserError
@@ -213,9 +214,7 @@ class VocSource:
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Return `image` (H, W, 3) uint8 RGB, `label` (H, W) uint8 with void 255, and `name`."""
-        if not 0 <= index < len(self):
-            raise IndexError(f"example {index} of {len(self)}")
-        record = self.records[index]
+        record = self.records[range(len(self))[index]]  # an IndexError beyond the end
         # The label is not turned by EXIF, so neither is the image.
         image = _decode(record["image"], cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
         label = _decode(record["label"], cv2.IMREAD_GRAYSCALE)
@@ -227,7 +226,7 @@ def _decode(encoded: bytes, mode: int) -> np.ndarray:
 
 
 @dataclasses.dataclass
-class Voc:
+class Voc(Section):
     """PASCAL VOC 2012; `trainaug` is VOC's train and all of SBD outside VOC's val.
 
     The first use downloads and prepares all splits under `data_dir` ("" is TFDS's own default);

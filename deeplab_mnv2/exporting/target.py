@@ -9,7 +9,7 @@ import numpy as np
 
 from deeplab_mnv2.config import ModelConfig
 from deeplab_mnv2.data.decode import read_image
-from deeplab_mnv2.data.folder import IMAGE_SUFFIXES
+from deeplab_mnv2.data.photographs import files_below, is_image
 from deeplab_mnv2.data.shapes import Shapes
 from deeplab_mnv2.errors import UserError
 
@@ -43,7 +43,10 @@ def read_images(folder: Path, count: int, size: int, model: ModelConfig) -> list
     Raises:
         UserError: the folder holds no images, or one of them is damaged.
     """
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    problems: list[str] = []
+    paths = [path for path in files_below(folder, problems) if is_image(path)]
+    if problems:
+        raise UserError(problems[0])
     if not paths:
         raise UserError(f"{folder} holds no images; give --calibration a folder that does.")
     chosen = {round(i) for i in np.linspace(0, len(paths) - 1, count)}

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,8 +11,15 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from deeplab_mnv2.config import IGNORE_LABEL
-from deeplab_mnv2.data.decode import DAMAGE, open_image, png_bit_depth, read_ids, read_image
-from deeplab_mnv2.errors import UserError
+from deeplab_mnv2.data.decode import (
+    DAMAGE,
+    label_table,
+    open_image,
+    png_bit_depth,
+    read_ids,
+    read_image,
+)
+from deeplab_mnv2.errors import UserError, printable
 
 Severity = Literal["error", "warning", "note"]
 
@@ -22,14 +29,18 @@ SEVERITY: dict[str, Severity] = {
     "unreadable": "error",
     "damaged": "error",
     "too large": "error",
+    "sample type": "error",
+    "example": "error",
     "colour label": "error",
     "label mode": "error",
     "label size": "error",
     "label id": "error",
+    "black and white": "error",
     "class list": "error",
     "shared image": "error",
     "void label": "warning",
     "mostly void": "warning",
+    "some black and white": "warning",
     "padding as class": "warning",
     "class absent": "warning",
     "duplicate image": "warning",
@@ -86,21 +97,37 @@ class Examination:
     grey_label: bool = False
 
 
-def examine_files(image_path: Path, label_path: Path, num_classes: int) -> Examination:
-    """Return what an image file and its label file hold."""
-    found = Examination(image_path.stem, [])
+def examine_files(
+    image_path: Path, label_path: Path, num_classes: int, values: Sequence[int] = ()
+) -> Examination:
+    """Return what an image file and its label file hold; `values` as in `data.folder.Folder`."""
+    found = Examination(printable(image_path.stem), [])
     image = _examine_image(image_path, found.findings)
     label = _examine_label(label_path, found)
-    _examine_arrays(found, image, label, str(image_path), str(label_path), num_classes)
+    names = printable(image_path), printable(label_path)
+    _examine_arrays(found, image, label, *names, num_classes, values)
     return found
 
 
-def examine_example(example: Mapping[str, Any], num_classes: int) -> Examination:
-    """Return what an example of a source holds: `image`, `label` and `name`."""
-    found = Examination(example["name"], [])
-    where = found.name
-    _examine_arrays(found, example["image"], example["label"], where, where, num_classes)
+def examine_example(example: Mapping[str, Any], num_classes: int, where: str) -> Examination:
+    """Return what an example of a source holds; `where` in which split it is."""
+    name = printable(example.get("name", where))
+    found = Examination(name, [])
+    image, label = example_arrays(example)
+    if image is None or label is None:
+        message = (
+            f"{where} holds {_described(example)}; a data set gives image (H, W, 3) uint8, label "
+            "(H, W) uint8 and name."
+        )
+        found.findings.append(Finding("example", name, message))
+        return found
+    _examine_arrays(found, image, label, name, name, num_classes)
     return found
+
+
+def example_arrays(example: Mapping[str, Any]) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Return the image (H, W, 3) and the label (H, W) of an example, None for another form."""
+    return _array(example, 3), _array(example, 2)
 
 
 def examine_failure(error: UserError, split: str, kind: str) -> Examination:
@@ -109,14 +136,16 @@ def examine_failure(error: UserError, split: str, kind: str) -> Examination:
 
 
 def _examine_image(path: Path, findings: list[Finding]) -> np.ndarray | None:
+    where = printable(path)
+
     def add(kind: str, what: str) -> None:
-        findings.append(Finding(kind, str(path), f"{path} {what}."))
+        findings.append(Finding(kind, where, f"{where} {what}."))
 
     try:
         image = read_image(path)
         with open_image(path) as header:
             sixteen = header.format == "PNG" and png_bit_depth(path) == 16
-            if sixteen or header.mode.startswith(("I", "F")):
+            if sixteen or header.mode.startswith("I;16"):
                 add("16-bit", "has more than 8 bits a sample; the lower ones are dropped")
             if header.mode == "CMYK":
                 add("CMYK", "has the inks of a print, whose colours come out wrong; save it as RGB")
@@ -131,13 +160,15 @@ def _examine_image(path: Path, findings: list[Finding]) -> np.ndarray | None:
                 )
         return image
     except UserError as error:
-        findings.append(Finding(_kind(error, "damaged"), str(path), str(error)))
+        findings.append(Finding(_kind(error, "sample type"), where, str(error)))
     except DAMAGE as error:
         add("damaged", f"is damaged behind its first frame ({error}); save it anew")
     return None
 
 
 def _examine_label(path: Path, found: Examination) -> np.ndarray | None:
+    """Return the values of a label file (H, W) uint8, None where they are no ids."""
+    where = printable(path)
     try:
         with open_image(path) as header:
             mode = header.mode
@@ -150,9 +181,9 @@ def _examine_label(path: Path, found: Examination) -> np.ndarray | None:
                 kind, what = "colour label", "is a picture in colour, not class ids"
             else:
                 kind, what = "label mode", f"is in mode {mode}, not 8-bit class ids"
-        found.findings.append(Finding(kind, str(path), f"{path} {what}; save an 8-bit PNG of ids."))
+        found.findings.append(Finding(kind, where, f"{where} {what}; save an 8-bit PNG of ids."))
     except UserError as error:
-        found.findings.append(Finding(_kind(error, "label mode"), str(path), str(error)))
+        found.findings.append(Finding(_kind(error, "label mode"), where, str(error)))
     return None
 
 
@@ -163,6 +194,7 @@ def _examine_arrays(
     image_name: str,
     label_name: str,
     num_classes: int,
+    values: Sequence[int] = (),
 ) -> None:
     def add(kind: str, message: str) -> None:
         found.findings.append(Finding(kind, label_name, message))
@@ -171,17 +203,20 @@ def _examine_arrays(
         found.image_digest = _digest(image)
     if label is None:
         return
-    found.label_digest = _digest(label)
+    classes, known = label_table(num_classes, values)
     counts = np.bincount(label.ravel(), minlength=256)
-    found.counts = counts
-    outside = [id for id in np.flatnonzero(counts).tolist() if num_classes <= id != IGNORE_LABEL]
-    if outside:
+    if outside := np.flatnonzero((counts > 0) & ~known).tolist():
         ids = ", ".join(f"{id} ({counts[id]:,} pixels)" for id in outside[:8])
         add(
             "label id",
-            f"{label_name} holds ids that are neither a class, 0 to {num_classes - 1}, nor 255: "
-            f"{ids}; correct it or the class list.",
+            f"{label_name} holds ids that are neither a class's, {_ranges(known)}, nor 255: "
+            f"{ids}; correct it, the class list or the data set's values.",
         )
+    # What means nothing is counted by its own number, unless a class has that.
+    numbers = np.arange(256, dtype=np.uint8)
+    label = np.where(known | (numbers < num_classes), classes, numbers)[label]
+    found.label_digest = _digest(label)
+    found.counts = counts = np.bincount(label.ravel(), minlength=256)
     if counts[IGNORE_LABEL] == label.size:
         add("void label", f"{label_name} is unlabelled (255) everywhere; it teaches nothing.")
     if image is None:
@@ -223,6 +258,32 @@ def is_padding_labelled(image: np.ndarray, label: np.ndarray) -> bool:
         if picture.mean() < 0.5 and (before == 0 or abs(before - behind) <= _FRAME_PIXELS):
             return True
     return False
+
+
+def _array(example: Mapping[str, Any], dimensions: int) -> np.ndarray | None:
+    value = example.get("image" if dimensions == 3 else "label")
+    if not isinstance(value, np.ndarray) or value.dtype != np.uint8 or not value.size:
+        return None
+    return value if value.ndim == dimensions and value.shape[2:] in ((), (3,)) else None
+
+
+def _described(example: Mapping[str, Any]) -> str:
+    parts = []
+    for key in ("image", "label"):
+        value = example.get(key)
+        if isinstance(value, np.ndarray):
+            parts.append(f"{key} {value.shape} {value.dtype}")
+        else:
+            parts.append(f"{key} {type(value).__name__}" if key in example else f"no {key}")
+    return " and ".join(parts)
+
+
+def _ranges(known: np.ndarray) -> str:
+    """Return the values below 255 that mean something, such as "0 to 20" or "0, 128"."""
+    values = np.flatnonzero(known[:IGNORE_LABEL]).tolist()
+    if values == list(range(len(values))):
+        return f"0 to {len(values) - 1}"
+    return ", ".join(map(str, values[:8])) + (", ..." if len(values) > 8 else "")
 
 
 def _colours(picture: np.ndarray) -> Counter[int]:

@@ -5,13 +5,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
 from deeplab_mnv2.config import IGNORE_LABEL, DataSet, Source
 from deeplab_mnv2.data.classes import voc_palette
-from deeplab_mnv2.data.decode import read_ids, read_image
+from deeplab_mnv2.data.decode import label_table, read_ids, read_image
 from deeplab_mnv2.data.folder import Folder
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.inspection.example import (
@@ -20,6 +20,7 @@ from deeplab_mnv2.inspection.example import (
     examine_example,
     examine_failure,
     examine_files,
+    example_arrays,
 )
 
 Entry = tuple[Path, Path] | int | UserError
@@ -38,7 +39,7 @@ class Survey:
     """
 
     data_set: DataSet
-    # None for a folder.
+    # None where files are examined.
     source: Source | None
     entries: list[Entry]
     examinations: list[Examination]
@@ -52,20 +53,23 @@ class Survey:
         """Return image and label of an example, each None where it cannot be read."""
         entry = self.entries[index]
         if isinstance(entry, tuple):
-            return _readable(read_image, entry[0]), _readable(read_ids, entry[1])
+            label = _readable(read_ids, entry[1])
+            if label is not None and (values := _values(self.data_set)):
+                label = label_table(len(self.data_set.class_names), values)[0][label]
+            return _readable(read_image, entry[0]), label
         example = _readable(self.source.__getitem__, entry) if self.source else None
-        return (example["image"], example["label"]) if example else (None, None)
+        return example_arrays(example) if example else (None, None)
 
 
 def list_entries(data_set: DataSet) -> list[Entry]:
     """Return what the examples of a data set are read from; damage does not show yet.
 
-    That is pairs of files for a folder, indices for any other data set.
+    That is pairs of files where the examples are just these, indices for any other data set.
 
     Raises:
         UserError: there is no such split.
     """
-    if isinstance(data_set, Folder):
+    if _is_files(data_set):
         return list(data_set.entries())
     return list(range(len(data_set.open())))
 
@@ -79,10 +83,20 @@ def survey(
 ) -> Survey:
     """Examine entries of a data set, on threads; `seen` is called after each."""
     num_classes = len(data_set.class_names)
-    source = None if isinstance(data_set, Folder) else data_set.open()
+    source = None if _is_files(data_set) else data_set.open()
 
     def examine(entry: Entry) -> Examination:
-        return _examine(entry, source, data_set.split, num_classes)
+        if isinstance(entry, UserError):
+            return examine_failure(entry, data_set.split, "split entry")
+        if isinstance(entry, tuple):
+            return examine_files(*entry, num_classes, _values(data_set))
+        assert source is not None  # only files do without
+        try:
+            return examine_example(
+                source[entry], num_classes, f"Example {entry} of {data_set.split}"
+            )
+        except UserError as error:
+            return examine_failure(error, data_set.split, "unreadable")
 
     examinations = []
     with ThreadPoolExecutor(threads) as pool:
@@ -118,7 +132,7 @@ def find_unlisted(surveys: Sequence[Survey]) -> list[Finding]:
     files: set[Path] = set()
     used: set[Path] = set()
     for split in surveys:
-        if isinstance(split.data_set, Folder):
+        if _is_files(split.data_set):
             files |= split.data_set.files()
             used |= {path for entry in split.entries if isinstance(entry, tuple) for path in entry}
     unlisted = sorted(files - used)
@@ -157,7 +171,7 @@ def quick_check(data_set: DataSet, *, samples: int = 64, threads: int = 2) -> li
     chosen = np.linspace(0, len(entries) - 1, min(samples, len(entries))).round().astype(int)
     sample = survey(data_set, [entries[index] for index in chosen], threads=threads)
     findings = [finding for e in sample.examinations for finding in e.findings]
-    for finding in findings:
+    for finding in (*findings, *sample.findings):
         if finding.severity == "error":
             raise UserError(finding.message)
     found = np.flatnonzero(sample.images[:IGNORE_LABEL]).tolist()
@@ -167,24 +181,24 @@ def quick_check(data_set: DataSet, *, samples: int = 64, threads: int = 2) -> li
             "folder of labels."
         )
     warnings = [finding.message for finding in findings if finding.severity == "warning"]
+    warnings += [f.message for f in sample.findings if f.kind == "some black and white"]
     if len(found) == 1:
         warnings.append(
-            f"Every label sampled from {data_set.split} is {data_set.class_names[found[0]]}: is "
-            "it the right folder of labels?"
+            f"Every label sampled from {data_set.split} is {data_set.class_names[found[0]]}"
+            f"{' or unlabelled (255)' if sample.images[IGNORE_LABEL] else ''}: is it the right "
+            "folder of labels?"
         )
     return warnings
 
 
-def _examine(entry: Entry, source: Source | None, split: str, num_classes: int) -> Examination:
-    if isinstance(entry, UserError):
-        return examine_failure(entry, split, "split entry")
-    if isinstance(entry, tuple):
-        return examine_files(*entry, num_classes)
-    assert source is not None  # only a folder has files
-    try:
-        return examine_example(source[entry], num_classes)
-    except UserError as error:
-        return examine_failure(error, split, "unreadable")
+def _is_files(data_set: DataSet) -> TypeGuard[Folder]:
+    """Return whether the examples are what lies in files, not what a subclass makes of them."""
+    return isinstance(data_set, Folder) and type(data_set).open is Folder.open
+
+
+def _values(data_set: DataSet) -> tuple[int, ...]:
+    """Return the values of the classes in label files."""
+    return data_set.values if _is_files(data_set) else ()
 
 
 def _readable(read: Callable[[Any], Any], what: Any) -> Any:
@@ -213,6 +227,12 @@ def _sum_up(
     void = float(pixels[IGNORE_LABEL] / max(1, pixels.sum()))
     if void > _MOSTLY:
         add("mostly void", f"{split} is unlabelled (255) in {100 * void:.0f} % of its pixels.")
+    if masks := _black_and_white(data_set, counts):
+        add(
+            "some black and white" if images[1] else "black and white",
+            f"{masks} of {len(counts)} labels of {split} hold 255, which is unlabelled, and no 1; "
+            f"if 255 is {names[1]} in them, set the data set's values=(0, 255).",
+        )
     if counted:
         for index in np.flatnonzero(images[: len(names)] == 0).tolist():
             add("class absent", f"No label of {split} holds the class {index} ({names[index]}).")
@@ -227,6 +247,13 @@ def _sum_up(
         add("colour map", _colour_map(colours, names, split))
     weights = median_frequency_weights(counts[:, : len(names)])
     return Survey(data_set, source, entries, examinations, findings, pixels, images, void, weights)
+
+
+def _black_and_white(data_set: DataSet, counts: np.ndarray) -> int:
+    """Return how many label files of two classes may have 255 where the second class should be."""
+    if not _is_files(data_set) or data_set.values or len(data_set.class_names) != 2:
+        return 0
+    return int(((counts[:, IGNORE_LABEL] > 0) & (counts[:, 1] == 0)).sum())
 
 
 def _colour_map(colours: Counter[int], names: Sequence[str], split: str) -> str:

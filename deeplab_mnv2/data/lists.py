@@ -1,0 +1,66 @@
+"""Lists of a split: what a line may say; `data.layout` knows which files that means.
+
+A line is an image's name, or the paths of an image and its label with blanks, a tab, a comma, a
+semicolon or a bar between them. Any of these may also be part of a name. So a line is read in
+every possible way, and the way counts whose files exist; where there are two, the line is refused.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from deeplab_mnv2.errors import UserError
+
+_SEPARATORS = " \t,;|"
+
+
+def read_lines(path: Path, errors: str = "strict") -> list[tuple[int, str]]:
+    """Return the lines of a text file that hold something, with their numbers from 1.
+
+    Bytes that are no UTF-8 are refused or, where `errors` is "surrogateescape", kept as in the
+    names of files.
+
+    Raises:
+        UserError: it cannot be read as text.
+    """
+    try:
+        lines = split_lines(path.read_bytes(), errors)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as text ({error}); save it in UTF-8.") from error
+    stripped = [(number, line.strip(" \t")) for number, line in enumerate(lines, 1)]
+    return [(number, line) for number, line in stripped if line]
+
+
+def split_lines(content: bytes, errors: str) -> list[str]:
+    """Return the lines of a text as any operating system and editor writes it.
+
+    Raises:
+        ValueError: it is no text in UTF-8.
+    """
+    # Some editors of Windows begin a file with a mark.
+    text = content.decode("utf-8-sig", errors)
+    if "\0" in text:
+        raise ValueError("it holds a NUL, as UTF-16 does")
+    # Not `splitlines`, which also splits at characters that names may hold.
+    return re.split("\r\n|\n|\r", text)
+
+
+def readings(line: str) -> Iterator[tuple[str] | tuple[str, str]]:
+    """Yield every way to read a line: as one name, or as an image and a label.
+
+    Quotes are those of CSV files, and backslashes those of Windows.
+    """
+    yield from ((name,) for name in _forms(line))
+    for position, character in enumerate(line):
+        if character in _SEPARATORS:
+            image, label = line[:position].strip(" \t"), line[position + 1 :].strip(" \t")
+            if image and label:
+                yield from ((i, j) for i in _forms(image) for j in _forms(label))
+
+
+def _forms(part: str) -> set[str]:
+    """Return what a part of a line may mean: itself, what is in its quotes, with slashes."""
+    forms = {part}
+    if len(part) > 2 and part[0] == part[-1] == '"':
+        forms.add(part[1:-1].replace('""', '"'))
+    return forms | {form.replace("\\", "/") for form in forms}
