@@ -1,4 +1,4 @@
-"""The README's table of results, made from the `eval.json` of runs that were really made.
+"""The tables of results, made from the `eval.json` of runs that were really made.
 
     python -m experiments.results --add voc_small --workdir runs/voc_small --device "2 CPU cores"
     python -m experiments.results --add voc_small_seed1 --workdir runs/voc_small_seed1 \
@@ -8,16 +8,18 @@
     python -m experiments.results --add google --weights FILE --scores scores/google
     python -m experiments.results
 
-The first four keep a row under experiments/results: of a run, of another seed, of a run scored
-another way (`python -m deeplab_mnv2.evaluate --output`), of weights from elsewhere. The last writes
-the table into README.md. Experiments without a row stand there as not run; those with several
-seeds get a line with mean and standard deviation.
+The first four keep a row in experiments/results: for a run, for another seed, for a run scored
+another way (`python -m deeplab_mnv2.evaluate --output`), for weights from elsewhere. The last
+writes the tables. experiments/README.md has all rows: experiments without one appear as not run,
+those with several seeds get an extra line with mean and standard deviation. The top README.md has
+one line for each result, several seeds together.
 """
 
 import importlib
 import itertools
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +39,22 @@ from deeplab_mnv2.training.log import read_metrics
 from deeplab_mnv2.training.workdir import load_model
 
 HERE = Path(__file__).resolve().parent
-README = HERE.parent / "README.md"
 BEGIN, END = "<!-- results: python -m experiments.results -->\n", "<!-- end of results -->\n"
 _HEADER = (
     "| run | weights at the start | steps | device, time | scored | mIoU | near edges | parameters "
     "| multiply-adds |\n| --- | --- | ---: | --- | --- | --- | ---: | ---: | ---: |\n"
 )
+_SHORT_HEADER = (
+    "| run | weights at the start | steps, time | scored | mIoU | parameters | multiply-adds |\n"
+    "| --- | --- | --- | --- | --- | ---: | ---: |\n"
+)
+
+# The facts in `row.json`, and the scores in `eval.json` beside it.
+Row = tuple[dict[str, Any], dict[str, Any]]
 
 
 def add(name: str, scores: Path, row: dict[str, Any]) -> None:
-    """Keep a row: its facts, and the `eval.json` that lies in `scores`.
+    """Keep a row: its facts, and the `eval.json` in the folder `scores`.
 
     Raises:
         UserError: there is no `eval.json`.
@@ -60,7 +68,7 @@ def add(name: str, scores: Path, row: dict[str, Any]) -> None:
 
 
 def facts_of_run(workdir: Path, experiment: str, device: str) -> dict[str, Any]:
-    """Return what a row tells of a run; minutes are those of training alone.
+    """Return the facts of a run's row; minutes are those of training alone.
 
     Raises:
         UserError: the folder holds no run.
@@ -96,20 +104,13 @@ def costs(model: ModelConfig) -> dict[str, int]:
 
 
 def table() -> str:
-    """Return the table in Markdown: rows that were run, and experiments that were not."""
-    rows = [
-        (json.loads(path.read_text()), json.loads((path.parent / "eval.json").read_text()))
-        for path in HERE.glob("results/*/row.json")
-    ]
-    rows.sort(key=lambda pair: (*_without_seed(*pair), pair[0].get("seed", 0)))
-    run = {row["experiment"] for row, _ in rows}
-    lines = []
-    # Runs that differ in nothing but the seed stand together.
-    for _, group in itertools.groupby(rows, lambda pair: _without_seed(*pair)):
-        group = list(group)
+    """Return the whole table in Markdown: rows that were run, and experiments that were not."""
+    lines, run = [], set()
+    for group in _groups():
         lines += [_line(row, result) for row, result in group]
         if len(group) > 1:
             lines.append(_seeds_line(group))
+        run.add(group[0][0]["experiment"])
     for path in sorted(HERE.glob("*.py")):
         if path.stem not in run and "\ndef get_config(" in path.read_text():
             config = importlib.import_module(f"experiments.{path.stem}").get_config()
@@ -117,27 +118,58 @@ def table() -> str:
     return _HEADER + "".join(lines)
 
 
+def short_table() -> str:
+    """Return the table of the top README: what was run, several seeds in one line."""
+    return _SHORT_HEADER + "".join(_short_line(group) for group in _groups())
+
+
+# Which table is in which file.
+TABLES = {HERE / "README.md": table, HERE.parent / "README.md": short_table}
+
+
+def _groups() -> list[list[Row]]:
+    """Return the kept rows, those that differ in nothing but the seed together."""
+    rows = [
+        (json.loads(path.read_text()), json.loads((path.parent / "eval.json").read_text()))
+        for path in HERE.glob("results/*/row.json")
+    ]
+    rows.sort(key=lambda pair: (*_without_seed(*pair), pair[0].get("seed", 0)))
+    return [list(group) for _, group in itertools.groupby(rows, lambda pair: _without_seed(*pair))]
+
+
 def _line(row: dict[str, Any], result: dict[str, Any]) -> str:
-    low, high = result["ci95"]
-    stamp = result["protocol"]
-    scored = [f"{stamp['images']} images of {stamp['split']}"]
-    if row["steps"] == 0 or stamp["output_stride"] != 16:
-        scored.append(f"stride {stamp['output_stride']}")
-    if stamp["scales"] != [1.0]:
-        scored.append("scales " + ", ".join(f"{scale:g}" for scale in stamp["scales"]))
-    if stamp["flip"]:
-        scored.append("flip")
-    steps = f"{row['steps']:,} x {row['batch_size']}" if row["steps"] else "none"
-    device = f"{row['device']}, {row['minutes']} min" if row["steps"] else ""
     seed = f", seed {row['seed']}" if row.get("seed") else ""
     cells = (
-        _link(row["experiment"]) + seed,
-        f"`{row['start']}`" if "." in row["start"] else row["start"],
-        steps,
-        device,
-        "; ".join(scored),
-        f"{100 * result['miou']:.2f} ({100 * low:.2f} to {100 * high:.2f})",
+        _link(row["experiment"], HERE) + seed,
+        _start(row),
+        _steps(row),
+        f"{row['device']}, {row['minutes']} min" if row["steps"] else "",
+        _scored(row, result["protocol"]),
+        f"{100 * result['miou']:.2f} {_interval(result['ci95'])}",
         f"{100 * result['boundary_miou']['4']:.2f}",
+        *_costs(row),
+    )
+    return f"| {' | '.join(cells)} |\n"
+
+
+def _short_line(group: list[Row]) -> str:
+    row, result = group[0]
+    training, score = _steps(row), f"{100 * result['miou']:.2f}"
+    if row["steps"]:
+        minutes = sorted(each["minutes"] for each, _ in group)
+        times = f"{minutes[0]} min" if len(group) == 1 else f"{minutes[0]} to {minutes[-1]} min"
+        training += f", {times} on {row['device']}"
+    if len(group) > 1:
+        training += f"; {len(group)} seeds"
+        score = _mean([each["miou"] for _, each in group])
+    # Of several runs the widest interval, so that it promises no more than each of them.
+    lows, highs = zip(*(each["ci95"] for _, each in group), strict=True)
+    cells = (
+        _link(row["experiment"], HERE.parent),
+        _start(row),
+        training,
+        _scored(row, result["protocol"]),
+        f"{score} {_interval((min(lows), max(highs)))}",
         *_costs(row),
     )
     return f"| {' | '.join(cells)} |\n"
@@ -147,12 +179,9 @@ def _without_seed(row: dict[str, Any], result: dict[str, Any]) -> tuple[Any, ...
     return row["experiment"], row["start"], row["steps"], result["protocol"]["protocol_hash"]
 
 
-def _seeds_line(group: list[tuple[dict[str, Any], dict[str, Any]]]) -> str:
-    def spread(scores: list[float]) -> str:
-        return f"{100 * np.mean(scores):.2f} ± {100 * np.std(scores, ddof=1):.2f}"
-
-    miou = spread([result["miou"] for _, result in group])
-    edges = spread([result["boundary_miou"]["4"] for _, result in group])
+def _seeds_line(group: list[Row]) -> str:
+    miou = _mean([result["miou"] for _, result in group])
+    edges = _mean([result["boundary_miou"]["4"] for _, result in group])
     name = f"mean and standard deviation of {len(group)} seeds"
     return f"| {name} | | | | | {miou} | {edges} | | |\n"
 
@@ -160,25 +189,55 @@ def _seeds_line(group: list[tuple[dict[str, Any], dict[str, Any]]]) -> str:
 def _not_run(name: str, config: Config) -> str:
     start = Path(config.train.init_weights).name or "random"
     steps = f"{config.train.total_steps:,} x {config.train.batch_size}"
-    cells = (_link(name), start, steps, "", "", "not run", "", *_costs(costs(config.model)))
+    cells = (_link(name, HERE), start, steps, "", "", "not run", "", *_costs(costs(config.model)))
     return f"| {' | '.join(cells)} |\n"
+
+
+def _start(row: dict[str, Any]) -> str:
+    return f"`{row['start']}`" if "." in row["start"] else row["start"]
+
+
+def _steps(row: dict[str, Any]) -> str:
+    return f"{row['steps']:,} x {row['batch_size']}" if row["steps"] else "none"
+
+
+def _scored(row: dict[str, Any], protocol: dict[str, Any]) -> str:
+    scored = [f"{protocol['images']} images of {protocol['split']}"]
+    if row["steps"] == 0 or protocol["output_stride"] != 16:
+        scored.append(f"stride {protocol['output_stride']}")
+    if protocol["scales"] != [1.0]:
+        scored.append("scales " + ", ".join(f"{scale:g}" for scale in protocol["scales"]))
+    if protocol["flip"]:
+        scored.append("flip")
+    return "; ".join(scored)
+
+
+def _mean(scores: list[float]) -> str:
+    return f"{100 * np.mean(scores):.2f} ± {100 * np.std(scores, ddof=1):.2f}"
+
+
+def _interval(ends: Sequence[float]) -> str:
+    return f"({100 * ends[0]:.2f} to {100 * ends[1]:.2f})"
 
 
 def _costs(row: dict[str, Any]) -> tuple[str, str]:
     return f"{row['parameters']:,}", f"{row['multiply_adds'] / 1e9:.3f} G"
 
 
-def _link(name: str) -> str:
-    return f"[{name}](experiments/{name}.py)" if (HERE / f"{name}.py").exists() else name
+def _link(name: str, folder: Path) -> str:
+    """Return a link to an experiment as it is written in a README of `folder`."""
+    page = HERE / f"{name}.py"
+    return f"[{name}]({page.relative_to(folder)})" if page.exists() else name
 
 
 def main() -> None:
-    """Add a row, or write the table into the README."""
+    """Add a row, or write the tables into the READMEs."""
     given = flags.FLAGS
     if not given.add:
-        before, rest = README.read_text().split(BEGIN)
-        with replace_atomically(README) as temporary:
-            temporary.write_text(before + BEGIN + table() + END + rest.split(END)[1])
+        for readme, make in TABLES.items():
+            before, rest = readme.read_text().split(BEGIN)
+            with replace_atomically(readme) as temporary:
+                temporary.write_text(before + BEGIN + make() + END + rest.split(END)[1])
     elif given.workdir:
         workdir = Path(given.workdir)
         facts = facts_of_run(workdir, given.experiment or workdir.name, given.device)
@@ -193,10 +252,10 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("add", "", "Keep a row of this name.")
-    flags.DEFINE_string("workdir", "", "Run that the row is of.")
-    flags.DEFINE_string("experiment", "", "Its experiment; default the workdir's name.")
-    flags.DEFINE_string("weights", "", "Weights from elsewhere that the row is of.")
-    flags.DEFINE_string("scores", "", "Folder that evaluate wrote; default the workdir.")
-    flags.DEFINE_string("device", "", "What the run was made on.")
+    flags.DEFINE_string("add", "", "Keep a row under this name.")
+    flags.DEFINE_string("workdir", "", "The run that the row describes.")
+    flags.DEFINE_string("experiment", "", "Experiment of the run; default: the workdir's name.")
+    flags.DEFINE_string("weights", "", "Weights from elsewhere that the row describes.")
+    flags.DEFINE_string("scores", "", "Folder that evaluate wrote; default: the workdir.")
+    flags.DEFINE_string("device", "", "The machine the run was made on.")
     command.run(main)

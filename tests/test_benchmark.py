@@ -1,10 +1,21 @@
-"""The benchmark's names and a small round of it; how fast anything is, no test says."""
+"""The benchmark's names and one small round of it; no test asserts how fast anything is."""
 
+import subprocess
+import sys
+
+import numpy as np
 import pytest
+from flax import nnx
 
+from deeplab_mnv2.config import IGNORE_LABEL
+from deeplab_mnv2.data.folder import Folder
 from deeplab_mnv2.errors import UserError
+from deeplab_mnv2.models.costs import layer_costs
+from deeplab_mnv2.tasks.segmentation.metrics import miou
+from deeplab_mnv2.tasks.segmentation.transforms import pad
 from experiments import benchmark
-from experiments.benchmark_case import Case, parse
+from experiments.benchmarking import data, measuring
+from experiments.benchmarking.case import Case, parse
 
 _CEILINGS = {"bytes": 1e9, "flops": 1e9}
 
@@ -33,7 +44,7 @@ def test_settings_that_no_case_has_are_named():
 def test_programs_run_in_turns():
     order = []
     programs = {name: lambda name=name: order.append(name) for name in ("ours", "theirs")}
-    times = benchmark.measure(programs, rounds=2)
+    times = measuring.measure(programs, rounds=2)
     turns = [name for name, before in zip(order, [None, *order], strict=False) if name != before]
     assert turns == ["ours", "theirs", "ours", "theirs"]
     assert {name: values.shape for name, values in times.items()} == {
@@ -49,7 +60,7 @@ def test_peers_compute_the_same(peer, half):
     if peer == "torch_eager":
         pytest.importorskip("torch")
     case = Case("forward", size=65, half=half)
-    row = benchmark.run_case(case, [peer], 1, _CEILINGS)
+    row = measuring.run_case(case, [peer], 1, _CEILINGS)
     # bfloat16 keeps two or three digits a layer.
     assert row["difference"][peer] < (0.1 if half else 1e-4)
     assert row["ours_ms"] > 0
@@ -57,6 +68,42 @@ def test_peers_compute_the_same(peer, half):
 
 @pytest.mark.usefixtures("one_block_a_stage")
 def test_a_training_step_is_timed():
-    row = benchmark.run_case(Case("train", size=65, batch_size=8), ["plain"], 1, _CEILINGS)
-    assert row["ratio"]["plain"] > 0
-    assert row["multiply_adds"] > 0
+    case = Case("train", size=65, batch_size=8)
+    row = measuring.run_case(case, ["plain"], 1, _CEILINGS)
+    assert row["ratio"] == {"plain": row["peers_ms"]["plain"] / row["ours_ms"]}
+    assert row["images_per_second"] == pytest.approx(8 * 1000 / row["ours_ms"])
+    forward = sum(cost.multiply_adds for cost in layer_costs(case.model(), (65, 65)))
+    assert row["multiply_adds"] == 3 * 8 * forward
+
+
+@pytest.mark.usefixtures("one_block_a_stage")
+def test_our_evaluation_scores_what_a_loop_over_the_images_scores(voc, monkeypatch):
+    monkeypatch.setattr(data, "_SIZE", 65)
+    case = Case("eval")
+    model = case.model()
+    model.eval()
+    logits = nnx.jit(lambda model, image: model(model.normalize(image)))
+    confusion = np.zeros((21, 21), np.int64)
+    for example in Folder(root=voc, split="val").open():
+        image, label = pad(example["image"], example["label"], 65, model.config.mean_pixel)
+        found = np.asarray(logits(model, image[None]))[0].argmax(-1)
+        known = label != IGNORE_LABEL
+        np.add.at(confusion, (label[known], found[known]), 1)
+    assert data.our_evaluation(case, str(voc), 0)() == pytest.approx(float(miou(confusion)))
+
+
+def test_our_input_is_read_and_takes_time(voc, monkeypatch):
+    monkeypatch.setattr(data, "_BATCHES", 1)
+    assert 0 < data.our_input(str(voc))() < 10
+
+
+@pytest.mark.parametrize("how", ["-m experiments.benchmark", benchmark.__file__])
+def test_the_command_runs_as_module_and_as_file(how):
+    done = subprocess.run(
+        [sys.executable, *how.split(), "--peers", "nobody"], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: There is no peer 'nobody'; peers are plain, torch_eager, torch_compile, "
+        "transformers, onnxruntime, litert.\n"
+    )

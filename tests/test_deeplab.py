@@ -10,7 +10,7 @@ from flax import nnx
 
 from deeplab_mnv2.config import ModelConfig
 from deeplab_mnv2.errors import UserError
-from deeplab_mnv2.models.costs import describe, layer_costs
+from deeplab_mnv2.models.costs import cost_table, layer_costs
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.models.layers import resize
 from tests.support.networks import apply
@@ -44,7 +44,7 @@ def test_costs_equal_the_published_ones(settings, parameters, giga_multiply_adds
 
 
 def test_describe_has_a_line_for_every_convolution():
-    table = describe(abstract(ModelConfig(decoder=True, atrous_rates=(6, 12, 18))), (257, 129))
+    table = cost_table(abstract(ModelConfig(decoder=True, atrous_rates=(6, 12, 18))), (257, 129))
     assert "decoder.refine.0.depthwise" in table
     assert "aspp.branches.3" in table
     assert "16x8x320" not in table

@@ -1,16 +1,24 @@
-"""The README's table says what the kept results say."""
+"""The tables of the READMEs say what the kept results say."""
 
 import json
+import re
 
 import pytest
 
 from experiments import results
 
 
-def test_the_readme_holds_the_table_that_the_results_make():
-    text = results.README.read_text()
-    written = text.split(results.BEGIN)[1].split(results.END)[0]
-    assert written == results.table()
+@pytest.mark.parametrize("readme", results.TABLES, ids=lambda path: path.parent.name)
+def test_a_readme_holds_the_table_that_the_results_make(readme):
+    written = readme.read_text().split(results.BEGIN)[1].split(results.END)[0]
+    assert written == results.TABLES[readme]()
+
+
+@pytest.mark.parametrize("readme", results.TABLES, ids=lambda path: path.parent.name)
+def test_links_of_a_table_lead_to_experiments(readme):
+    links = re.findall(r"\]\((\S+)\)", results.TABLES[readme]())
+    assert links
+    assert [link for link in links if not (readme.parent / link).is_file()] == []
 
 
 def test_every_score_follows_from_its_confusion_matrix():
@@ -40,7 +48,8 @@ def _keep(folder, name, miou, **facts):
     }
     protocol = {"images": 3, "split": "val", "output_stride": 16, "scales": [1.0], "flip": False}
     protocol["protocol_hash"] = facts.pop("protocol_hash", "same")
-    scores = {"miou": miou, "ci95": [0, 1], "boundary_miou": {"4": miou}, "protocol": protocol}
+    ends = [miou - 0.1, miou + 0.1]
+    scores = {"miou": miou, "ci95": ends, "boundary_miou": {"4": miou}, "protocol": protocol}
     place = folder / "results" / name
     place.mkdir(parents=True)
     (place / "row.json").write_text(json.dumps(row))
@@ -50,9 +59,14 @@ def _keep(folder, name, miou, **facts):
 def test_seeds_of_one_protocol_are_averaged_and_no_others(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "HERE", tmp_path)
     for seed, miou in enumerate((0.50, 0.52, 0.54)):
-        _keep(tmp_path, f"seed{seed}", miou, seed=seed)
+        _keep(tmp_path, f"seed{seed}", miou, seed=seed, minutes=seed + 1)
     _keep(tmp_path, "otherwise", 0.9, seed=3, protocol_hash="other")
     lines = results.table().splitlines()[2:]
     assert len(lines) == 5
     (mean,) = [line for line in lines if "standard deviation" in line]
     assert "of 3 seeds | | | | | 52.00 ± 2.00 |" in mean
+    alone, together = results.short_table().splitlines()[2:]
+    assert "10 x 2, 1 min on 2 CPU cores |" in alone
+    assert "90.00 (80.00 to 100.00)" in alone
+    assert "10 x 2, 1 to 3 min on 2 CPU cores; 3 seeds |" in together
+    assert "52.00 ± 2.00 (40.00 to 64.00)" in together

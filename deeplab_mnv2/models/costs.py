@@ -60,7 +60,7 @@ def layer_costs(model: nnx.Module, image_size: tuple[int, int]) -> list[LayerCos
     return list(costs.values())
 
 
-def describe(model: nnx.Module, image_size: tuple[int, int] = (513, 513)) -> str:
+def cost_table(model: nnx.Module, image_size: tuple[int, int] = (513, 513)) -> str:
     """Return the table of `layer_costs` as text, with totals."""
     costs = layer_costs(model, image_size)
     lines = [

@@ -23,7 +23,7 @@ class Conv(nnx.Module):
     """Convolution with TensorFlow's or PyTorch's padding; kernel (k, k, I, O), depthwise I = 1.
 
     `path` is the layer's place in the network, set by `name_layers`; it names the layer in
-    profiles and in `describe`'s table.
+    profiles and in `costs.cost_table`.
     """
 
     def __init__(

@@ -3,7 +3,7 @@
 Photographs are scaled to a short side of 256 and their central 224 x 224 is classified. File names
 begin with the number of the ImageNet class and its words: 0207_n02099601_golden_retriever.jpg.
 
-    python -m experiments.classify --weights tf2_mobilenet_v2_1.0_224_ptq.tflite FOLDER
+    python -m experiments.tools.classify --weights tf2_mobilenet_v2_1.0_224_ptq.tflite FOLDER
 """
 
 import re

@@ -7,7 +7,7 @@ import numpy as np
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.exporting.target import Target
 from deeplab_mnv2.models.deeplab import DeepLab
-from experiments.benchmark_case import Case
+from experiments.benchmarking.case import Case
 
 
 def onnxruntime(case: Case, model: DeepLab) -> Callable[[], object]:

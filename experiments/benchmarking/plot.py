@@ -1,11 +1,11 @@
-"""Time against batch, image size, width and output stride."""
+"""Charts of time against batch size, image size, width and output stride."""
 
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from experiments.benchmark import run_case
-from experiments.benchmark_case import Case
+from experiments.benchmarking.case import Case
+from experiments.benchmarking.measuring import run_case
 
 _AXES = {
     "batch size": [Case("forward", 257, batch_size) for batch_size in (1, 2, 4, 8)],

@@ -26,19 +26,19 @@ from deeplab_mnv2.sharding import make_mesh
 from deeplab_mnv2.tasks.task_of import task_of
 from deeplab_mnv2.training.optimizer import make_optimizer
 from deeplab_mnv2.training.state import create_state, make_train_step
-from experiments.benchmark_case import Case
+from experiments.benchmarking.case import Case
 
-# The schedule's length; no timing depends on it.
+# Length of the schedule; it does not affect the time of a step.
 _STEPS = 30_000
 
 
 @dataclasses.dataclass
 class Program:
-    """A compiled program and its inputs; calling it runs it once and waits."""
+    """A compiled program and its inputs; a call runs it once and waits for the result."""
 
     executable: Any
     inputs: tuple[Any, ...]
-    # Donated state is passed on from call to call.
+    # The first input is donated; the first output replaces it in the next call.
     carries_state: bool
 
     def __call__(self) -> Any:
@@ -50,12 +50,12 @@ class Program:
 
     @property
     def bytes_moved(self) -> float:
-        """What the compiler counts as read and written by all operations."""
+        """Bytes read and written by all operations, as the compiler counts them."""
         return self.executable.cost_analysis().get("bytes accessed", float("nan"))
 
     @property
     def peak_bytes(self) -> int:
-        """Arguments, results and temporaries, aliased buffers once."""
+        """Bytes of arguments, results and temporaries; aliased buffers count once."""
         memory = self.executable.memory_analysis()
         return (
             memory.argument_size_in_bytes
@@ -70,7 +70,7 @@ def ours(case: Case, model: DeepLab) -> Program:
     image, label = case.batch()
     if case.kind == "forward":
         model.eval()
-        # Weights are constants, as `Segmenter` and the inference runtimes have them.
+        # Weights are constants of the program, as in `Segmenter` and the inference runtimes.
         forward = jax.jit(lambda image: model(model.normalize(image)))
         inputs = (jnp.asarray(image),)
         return Program(forward.lower(*inputs).compile(), inputs, False)
@@ -84,7 +84,7 @@ def ours(case: Case, model: DeepLab) -> Program:
     mesh = make_mesh(config.train)
     step = make_train_step(graphdef, optimizer, task_of(config), config.train, mesh, state)
     batch = {"image": jnp.asarray(image), "label": jnp.asarray(label)}
-    # Compiled once: the state comes back with the sharding that it went in with.
+    # Compiled once: the state is returned with the sharding it came with.
     return Program(step.lower(state, batch).compile(), (state, batch), True)
 
 

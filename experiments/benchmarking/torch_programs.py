@@ -15,7 +15,7 @@ from deeplab_mnv2.models.aspp import SeparableConv
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.models.layers import Conv, ConvNormAct
 from deeplab_mnv2.models.mobilenet_v2 import InvertedResidual
-from experiments.benchmark_case import Case
+from experiments.benchmarking.case import Case
 
 _ACTIVATIONS = {None: nn.Identity, nnx.relu: nn.ReLU, nnx.relu6: nn.ReLU6}
 
@@ -94,7 +94,7 @@ class Network(nn.Module):
 
 
 def eager(case: Case, model: DeepLab) -> Callable[[], object]:
-    """Return one iteration of the network as it is."""
+    """Return one iteration of the network in eager mode."""
     return _program(case, Network(model).to(memory_format=torch.channels_last))
 
 
@@ -105,7 +105,7 @@ def compiled(case: Case, model: DeepLab) -> Callable[[], object]:
 
 
 def hugging_face(case: Case, _: DeepLab) -> Callable[[], object]:
-    """Return one iteration of transformers' own segmentation network, its weights random."""
+    """Return one iteration of transformers' own segmentation network, with random weights."""
     from transformers import MobileNetV2Config, MobileNetV2ForSemanticSegmentation  # noqa: PLC0415
 
     config = MobileNetV2Config(
@@ -128,7 +128,7 @@ def _program(case: Case, network: nn.Module) -> Callable[[], object]:
     """Return one iteration on the kind of device that JAX runs on.
 
     Raises:
-        UserError: PyTorch has none.
+        UserError: JAX runs on a GPU that PyTorch cannot use.
     """
     device = "cpu" if jax.default_backend() == "cpu" else "cuda"
     if device == "cuda" and not torch.cuda.is_available():

@@ -1,4 +1,4 @@
-"""What is timed: a kind of work, an image size, a batch, a network."""
+"""A benchmark case: a kind of work, an image size, a batch size and a network."""
 
 import dataclasses
 import re
@@ -21,7 +21,7 @@ class Case:
     output_stride: int = 16
     width_multiplier: float = 1.0
     remat: bool = False
-    # Activations and products in bfloat16; weights and sums stay float32.
+    # Activations and products in bfloat16; weights and sums stay in float32.
     half: bool = False
     classes: int = 21
 
@@ -37,9 +37,9 @@ class Case:
         return "_".join(parts + (["bf16"] if self.half else []))
 
     def model(self) -> DeepLab:
-        """Return the network, PyTorch's convention, with random weights.
+        """Return the network with random weights, in PyTorch's convention.
 
-        At sizes 32 k + 1 the padding of PyTorch and of TensorFlow is the same.
+        At sizes 32 k + 1 the paddings of PyTorch and TensorFlow are the same.
         """
         config = ModelConfig(
             num_classes=self.classes,
@@ -62,11 +62,10 @@ class Case:
 
 
 def parse(name: str) -> Case:
-    """Return the case of a name: KIND_SIZE_bBATCH[_os8][_wWIDTH][_remat][_bf16], `eval`
-    or `input`.
+    """Return the case of a name: KIND_SIZE_bBATCH[_os8][_wWIDTH][_remat][_bf16], eval or input.
 
     Raises:
-        UserError: the name has another form, or the size is no multiple of 32 plus one.
+        UserError: the name has another form, or the size is not a multiple of 32 plus one.
     """
     if name in ("eval", "input"):
         return Case(name)

@@ -10,6 +10,7 @@ from PIL import Image
 
 from deeplab_mnv2.config import (
     IGNORE_LABEL,
+    Config,
     DataConfig,
     EvaluationConfig,
     ModelConfig,
@@ -19,10 +20,11 @@ from deeplab_mnv2.config import (
 from deeplab_mnv2.data.folder import Folder
 from deeplab_mnv2.data.pipeline import training_batches
 from deeplab_mnv2.sharding import make_mesh
+from deeplab_mnv2.tasks import task_of
 from deeplab_mnv2.tasks.segmentation.evaluator import SegmentationEvaluator
 from deeplab_mnv2.tasks.segmentation.metrics import scores
 from deeplab_mnv2.tasks.segmentation.transforms import pad
-from experiments.benchmark_case import Case
+from experiments.benchmarking.case import Case
 
 _BATCH = 8
 _BATCHES = 8
@@ -30,15 +32,22 @@ _SIZE = 513
 
 
 def our_input(folder: str) -> Callable[[], float]:
-    """Return the seconds of processor time an image takes in our pipeline, VOC's recipe."""
+    """Return a measurement of our pipeline: seconds of processor time an image, VOC's recipe."""
     split = Folder(root=folder, split="val")
-    config = DataConfig(train=split, val=split, threads=1)
-    batches = training_batches(split.open(), config, ModelConfig(), batch_size=_BATCH, seed=0)
+    config = Config(data=DataConfig(train=split, val=split, threads=1), model=ModelConfig())
+    batches = training_batches(
+        split.open(),
+        config.data,
+        task_of(config).augment,
+        num_classes=config.model.num_classes,
+        batch_size=_BATCH,
+        seed=0,
+    )
     return lambda: _seconds_an_image(batches)
 
 
 def torch_input(folder: str) -> Callable[[], float]:
-    """Return the same for PyTorch's `DataLoader` and PIL, in torchvision's manner."""
+    """Return the same for PyTorch's `DataLoader` with PIL, as torchvision's scripts do it."""
     import torch  # noqa: PLC0415
 
     source = Folder(root=folder, split="val").open()
@@ -59,7 +68,7 @@ def torch_input(folder: str) -> Callable[[], float]:
             label = label.resize(size, Image.Resampling.NEAREST)
             left, top = (int(rng.integers(0, max(n - _SIZE, 0) + 1)) for n in size)
             box = (left, top, left + _SIZE, top + _SIZE)
-            # PIL fills what lies beyond the image with zeros; a mask restores the paddings.
+            # PIL fills the area outside the image with zeros; the mask puts the padding there.
             inside = Image.new("L", image.size, 255).crop(box)
             image = Image.composite(image.crop(box), Image.new("RGB", inside.size, 127), inside)
             label = Image.composite(
@@ -82,7 +91,7 @@ def torch_input(folder: str) -> Callable[[], float]:
 
 
 def _seconds_an_image(batches: Any) -> float:
-    # Of all threads, whatever else runs on the machine: one over it is images/s and core.
+    # Processor time of all threads, so other load does not count; its inverse is images/s a core.
     began = time.process_time()
     for _ in range(_BATCHES):
         next(batches)
@@ -90,7 +99,7 @@ def _seconds_an_image(batches: Any) -> float:
 
 
 def our_evaluation(case: Case, folder: str, images: int) -> Callable[[], float]:
-    """Return one evaluation of a VOC folder from files to mIoU, the first `images` of val."""
+    """Return an evaluation from files to mIoU: the first `images` of a VOC folder's val, 0: all."""
     model = case.model()
     model.eval()
     split = _Part(Folder(root=folder, split="val"), images)
@@ -103,7 +112,7 @@ def our_evaluation(case: Case, folder: str, images: int) -> Callable[[], float]:
 
 
 def litert_evaluation(case: Case, folder: str, images: int) -> Callable[[], float]:
-    """Return the same with the network in LiteRT, and only a confusion matrix."""
+    """Return the same with the network in LiteRT, which counts a confusion matrix and no more."""
     from deeplab_mnv2.exporting import litert  # noqa: PLC0415
     from deeplab_mnv2.exporting.target import Target  # noqa: PLC0415
 
