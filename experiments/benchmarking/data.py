@@ -20,10 +20,10 @@ from deeplab_mnv2.config import (
 from deeplab_mnv2.data.folder import Folder
 from deeplab_mnv2.data.pipeline import training_batches
 from deeplab_mnv2.sharding import make_mesh
-from deeplab_mnv2.tasks import task_of
 from deeplab_mnv2.tasks.segmentation.evaluator import SegmentationEvaluator
 from deeplab_mnv2.tasks.segmentation.metrics import scores
 from deeplab_mnv2.tasks.segmentation.transforms import pad
+from deeplab_mnv2.tasks.task_of import task_of
 from experiments.benchmarking.case import Case
 
 _BATCH = 8
