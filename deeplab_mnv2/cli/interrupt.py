@@ -1,4 +1,4 @@
-"""Ctrl-C ends a command with one line and status 130, from its first import on."""
+"""Ctrl-C ends a command with one line and status 130, even during its imports."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ STATUS = 130
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Turn a KeyboardInterrupt within into a line and the exit status."""
+    """End on a KeyboardInterrupt with one line and the exit status."""
     if signal.getsignal(signal.SIGINT) is _stop:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     hook, sys.unraisablehook = sys.unraisablehook, _again
@@ -27,12 +27,12 @@ def quiet() -> Iterator[None]:
 
 
 def _again(lost: Any) -> None:
-    """Interrupt once more where the first fell into a callback that lets no exception out.
+    """Raise Ctrl-C again if a callback swallowed it.
 
-    JAX's callback of the garbage collector is one.
+    JAX's hook in the garbage collector is such a callback: no exception can leave it.
     """
     if issubclass(lost.exc_type, KeyboardInterrupt):
-        # A real signal: it also wakes a main thread that waits for others.
+        # A real signal, because that also wakes a main thread that waits for other threads.
         threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
     else:
         sys.__unraisablehook__(lost)
@@ -40,11 +40,11 @@ def _again(lost: Any) -> None:
 
 def _stop(*_: object) -> None:
     print("\nStopped.", file=sys.stderr, flush=True)
-    # No exception: extension modules that are being imported turn it into errors of their own.
+    # No exception: an extension module that is being imported would turn it into another error.
     os._exit(STATUS)
 
 
-# While `python -m deeplab_mnv2.<command>` looks for the command it imports the package, which
-# takes seconds, and "-m" stands in the command's place.
+# To find the command, `python -m deeplab_mnv2.<command>` first imports the package, which takes
+# seconds; meanwhile argv[0] is "-m".
 if sys.argv[:1] == ["-m"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, _stop)
