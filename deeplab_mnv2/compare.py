@@ -2,8 +2,8 @@
 
   python -m deeplab_mnv2.compare runs/first runs/second [MORE RUNS] [--output DIR]
 
-A run is a folder that train or evaluate has finished; the first is what the others are compared
-with. Leaves compare.json and compare.html in the output folder.
+A run is a folder that train or evaluate has finished; the others are compared with the first.
+Leaves compare.json and compare.html in the output folder.
 """
 
 import json
@@ -70,7 +70,9 @@ def _sentence(difference: dict[str, Any]) -> str:
     )
     if difference["ci95"] is None:
         return f"{start}; there are too few images for an interval."
-    says = "excludes zero" if difference["excludes_zero"] else "includes zero: none is shown"
+    says = (
+        "excludes zero" if difference["excludes_zero"] else "includes zero: no difference is shown"
+    )
     return f"{start}; the 95 % interval {_ends(difference['ci95'], _signed)} {says}."
 
 

@@ -14,16 +14,16 @@ from safetensors import SafetensorError, safe_open
 
 from deeplab_mnv2.errors import UserError
 
-# The largest network here has some 20 MB; whatever is far beyond is not one of ours, and
-# would only fill the memory.
+# The largest network here has about 20 MB. A file far beyond that is another network, and reading
+# it would only fill the memory.
 LARGEST_BYTES = 2**30
 
 
 def open_checked(path: str | os.PathLike[str]) -> str:
-    """Return the SHA-256 of a file that is there and not too large.
+    """Return the SHA-256 of a file that exists and is not too large.
 
     Raises:
-        UserError: it is missing, unreadable or beyond `LARGEST_BYTES`.
+        UserError: it is missing, unreadable or larger than `LARGEST_BYTES`.
     """
     try:
         size = os.path.getsize(path)
@@ -48,7 +48,7 @@ def read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray
         with safe_open(path, framework="numpy") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return tensors, file.metadata() or {}
-    # TypeError: a type that NumPy does not have, such as bfloat16.
+    # TypeError: NumPy lacks the type, for example bfloat16.
     except (SafetensorError, OSError, TypeError, ValueError) as error:
         raise UserError(
             f"{path} is damaged or not a safetensors file ({reason(error)}); fetch it again."
@@ -59,7 +59,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Return the object in a JSON file.
 
     Raises:
-        UserError: the file is unreadable or holds something else.
+        UserError: the file is unreadable or contains something else.
     """
     open_checked(path)
     try:
@@ -94,7 +94,7 @@ def reason(error: BaseException) -> str:
 
 @contextmanager
 def replace_atomically(path: Path) -> Iterator[Path]:
-    """Yield a path to write to, whose file takes the place of `path` unless an error occurs.
+    """Yield a path to write to; its file then replaces `path`, unless an error occurs.
 
     Raises:
         UserError: it cannot be written.
@@ -106,8 +106,8 @@ def replace_atomically(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     except OSError as error:
         raise UserError(
-            f"{path} cannot be written ({error.strerror or error}); free space there, mend its "
-            "permissions or choose another place."
+            f"{path} cannot be written ({error.strerror or error}); free space there, correct "
+            "its permissions or choose another place."
         ) from error
     finally:
         if temporary.is_file():

@@ -1,4 +1,4 @@
-"""The mesh, and where batches and parameters lie on it."""
+"""The mesh, and where batches and parameters are on it."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -20,9 +20,9 @@ _SMALLEST_SPLIT = 4096
 
 
 def first_process_first(work: Callable[[], T]) -> T:
-    """Return what `work` does in every process, in the others once the first is done.
+    """Run `work` in the first process, then in all others; return its result in each.
 
-    For what is prepared once on a disk that processes share, such as a download.
+    For work that prepares files on a disk that the processes share, such as a download.
     """
     if jax.process_index() == 0:
         done = work()
@@ -35,10 +35,11 @@ def first_process_first(work: Callable[[], T]) -> T:
 def make_mesh(config: TrainConfig) -> Mesh:
     """Return the mesh of all devices with axes `data`, `fsdp` and `space`.
 
-    Auto axes: the compiler places the halo exchange of `space` and the gathers of `fsdp`.
+    Auto axes: XLA inserts the halo exchange of `space` and the gathers of `fsdp`.
 
     Raises:
-        UserError: the devices do not divide, or images would be split over processes.
+        UserError: `fsdp` times `space` does not divide the number of devices, or images would be
+            split over processes.
     """
     devices = jax.device_count()
     split = config.fsdp * config.space
@@ -53,7 +54,7 @@ def make_mesh(config: TrainConfig) -> Mesh:
         axis_types=(AxisType.Auto,) * 3,
     )
     for image in mesh.devices.reshape(-1, config.space):
-        # Each process reads examples of its own, and would bring another one as its part.
+        # Each process reads examples of its own, so two of them cannot share an image.
         if len({device.process_index for device in image}) > 1:
             raise UserError(
                 f"train.space={config.space} would split an image over processes; choose a divisor "
@@ -85,8 +86,8 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 def split_rows(x: Array, mesh: Mesh) -> Array:
     """Place the rows of (B, H, ...) over `space`, inside a jitted function.
 
-    Not at its boundary: sides are odd (a multiple of the stride plus one), and only the compiler
-    splits an odd number of rows.
+    Not as the function's `in_shardings`: sides are odd (a multiple of the stride plus one), and an
+    odd number of rows can only be split inside a compiled program.
     """
     if mesh.shape["space"] == 1:
         return x
@@ -101,8 +102,8 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def state_sharding(state: Any, mesh: Mesh) -> Any:
     """Return a sharding for each leaf of a (possibly abstract) state.
 
-    Replicated, unless the mesh has an `fsdp` axis: then the largest dimension that divides is
-    split along it.
+    Replicated where `fsdp` is 1. Otherwise the largest dimension that is a multiple of `fsdp` is
+    split.
     """
     parts = mesh.shape["fsdp"]
 
@@ -119,5 +120,5 @@ def state_sharding(state: Any, mesh: Mesh) -> Any:
 
 
 def to_devices(array: np.ndarray, sharding: NamedSharding) -> Array:
-    """Return the global array of which every process holds its own examples."""
+    """Return the global array to which every process contributes its own examples."""
     return jax.make_array_from_process_local_data(sharding, array)

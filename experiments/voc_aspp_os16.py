@@ -1,4 +1,4 @@
-"""ASPP with rates 6, 12, 18 in front of the mobile head's logits.
+"""The mobile head extended to ASPP, with rates 6, 12, 18.
 
 Paper: Sandler et al. 2018, Table 7 (4.52 M parameters, 75.70 mIoU from a COCO checkpoint).
 Not run here.

@@ -1,8 +1,9 @@
 """Half the width: 0.70 M parameters, 0.87 G multiply-adds at 513.
 
 Channels are rounded as in Google's model (divisible_by 1), whose score from COCO weights is
-70.19 mIoU (TensorFlow DeepLab's model zoo). ImageNet weights of width 0.5 are rounded to 8 in
-one stage and do not fit, so this starts from random weights unless given others. Not run here.
+70.19 mIoU (TensorFlow DeepLab's model zoo). In ImageNet weights of width 0.5 one stage is rounded
+to 8, so they do not fit: this starts from random weights unless --weights names others. Not run
+here.
 
     python -m deeplab_mnv2.train --config experiments/voc_dm05_os16.py:VOC2012 \
         --workdir runs/voc_dm05_os16

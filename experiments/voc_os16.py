@@ -8,7 +8,8 @@ at full length.
     python -m deeplab_mnv2.train --config experiments/voc_os16.py --workdir runs/voc_os16
     python -m deeplab_mnv2.train --config experiments/voc_os16.py:VOC2012 --workdir runs/voc_os16
 
-The first command has TFDS fetch VOC and SBD; in the second, VOC2012 is a folder in VOC's layout.
+With the first command TFDS downloads VOC and SBD; in the second, VOC2012 is a folder in VOC's
+layout.
 """
 
 from deeplab_mnv2.config import Config, DataConfig, DataSet, TrainConfig

@@ -1,9 +1,10 @@
 """The mobile head at output stride 8: finer features at five times the cost.
 
-Starts from a run of voc_os16, whole and not only its backbone, with frozen norm and a lower
-learning rate, as DeepLabv3 (arXiv:1706.05587, Section 4.1) does for its test server. Not run here.
+Starts from the whole network of a voc_os16 run, not only its backbone, with frozen norm and a
+lower learning rate, as in DeepLabv3 (arXiv:1706.05587, Section 4.1) for the test server. Not run
+here.
 
-    python -m deeplab_mnv2.export --workdir runs/voc_os16 --output runs/voc_os16.safetensors
+    python -m deeplab_mnv2.export --weights runs/voc_os16 --output runs/voc_os16.safetensors
     python -m deeplab_mnv2.train --config experiments/voc_os8.py:VOC2012 --workdir runs/voc_os8
 """
 

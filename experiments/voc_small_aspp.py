@@ -1,4 +1,4 @@
-"""voc_small with separable ASPP at rates 6, 12, 18: what the larger head brings.
+"""voc_small with separable ASPP at rates 6, 12, 18: how much the larger head improves the score.
 
     python -m deeplab_mnv2.train --config experiments/voc_small_aspp.py:VOC2012 \
         --workdir runs/voc_small_aspp --weights tf2_mobilenet_v2_1.0_224_ptq.tflite

@@ -1,6 +1,7 @@
-"""voc_small for twice as many steps: what a longer run brings.
+"""voc_small for twice as many steps: how much a longer run improves the score.
 
-No more than another seed: the training loss goes on falling, the score does not rise.
+The difference is no larger than between seeds: the training loss keeps falling, the score does not
+rise.
 
     python -m deeplab_mnv2.train --config experiments/voc_small_long.py:VOC2012 \
         --workdir runs/voc_small_long --weights tf2_mobilenet_v2_1.0_224_ptq.tflite

@@ -1,7 +1,7 @@
 """voc_os16 on a pod slice or an eight-GPU machine: global batch 64, bfloat16.
 
-The same number of images seen as 30,000 steps of 16, the learning rate scaled with the batch and
-warmed up for five epochs of trainaug. Not run here.
+It sees as many images as 30,000 steps of 16. The learning rate is scaled with the batch and warmed
+up for five epochs of trainaug. Not run here.
 
     python -m deeplab_mnv2.train --config experiments/voc_tpu.py --workdir runs/voc_tpu \
         --distributed

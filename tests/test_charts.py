@@ -10,8 +10,8 @@ from deeplab_mnv2.report.charts import (
     LEFT,
     RIGHT,
     TOP,
+    calibration_chart,
     line_chart,
-    reliability_chart,
     ticks,
 )
 
@@ -67,10 +67,10 @@ def test_many_points_have_no_dots():
 
 def test_a_calibrated_network_lies_on_the_diagonal():
     found = {"pixels": [0, 10, 0, 30], "correct": [0, 4, 0, 27], "confidence": [0, 4.0, 0, 27.0]}
-    drawn = reliability_chart({"accuracy": found}, "")
+    drawn = calibration_chart({"accuracy": found}, "")
     for x, y, _ in drawn.lines[0].dots:
         assert (x - LEFT) / (RIGHT - LEFT) == pytest.approx((BOTTOM - y) / (BOTTOM - TOP))
     heights = [height for _, _, _, height, _ in drawn.bars]
     assert heights == pytest.approx([0, 0.25 * (BOTTOM - TOP) / 4, 0, 0.75 * (BOTTOM - TOP) / 4])
     empty = {key: [0, 0] for key in ("pixels", "correct", "confidence")}
-    assert reliability_chart({"accuracy": empty}, "") is None
+    assert calibration_chart({"accuracy": empty}, "") is None

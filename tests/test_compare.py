@@ -123,7 +123,7 @@ def test_page_is_self_contained_and_accessible(page):
     parsed = Page(text)
     require_accessible(parsed)
     assert len(parsed.find("tr", **{"data-class": "3"})) == 2
-    # 3 curves, boundary and reliability, each with all runs.
+    # 3 curves, boundary and calibration, each with all runs.
     assert len(parsed.find("svg")) == 5
     assert len(parsed.find("ul", **{"class": "legend"})) == 5
     cards = parsed.find("li", **{"class": "card"})

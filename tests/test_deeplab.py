@@ -43,7 +43,7 @@ def test_costs_equal_the_published_ones(settings, parameters, giga_multiply_adds
         assert counted == pytest.approx(giga_multiply_adds, abs=1e-3)
 
 
-def test_describe_has_a_line_for_every_convolution():
+def test_the_cost_table_has_a_line_for_every_convolution():
     table = cost_table(abstract(ModelConfig(decoder=True, atrous_rates=(6, 12, 18))), (257, 129))
     assert "decoder.refine.0.depthwise" in table
     assert "aspp.branches.3" in table

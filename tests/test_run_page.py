@@ -58,7 +58,7 @@ def test_shows_what_was_measured(path, evaluation):
     assert f"{100 * result['ci95'][0]:.2f} to {100 * result['ci95'][1]:.2f}" in text
     for value in result["protocol"].values():
         assert not isinstance(value, str) or value in text
-    # 3 curves, boundary and reliability.
+    # 3 curves, boundary and calibration.
     assert len(page.find("svg")) == 5
     # Each class in its bar, in the matrix and in the filter.
     assert len(page.find("tr", **{"data-class": "20"})) == 2

@@ -27,7 +27,7 @@ def quiet() -> Iterator[None]:
 def _again(lost: Any) -> None:
     """Raise Ctrl-C again if a callback swallowed it.
 
-    JAX's garbage-collector hook, for one, cannot propagate exceptions.
+    JAX's hook in the garbage collector is such a callback: no exception can leave it.
     """
     if issubclass(lost.exc_type, KeyboardInterrupt):
         # A real signal: it also wakes a main thread that waits for others.

@@ -8,12 +8,12 @@ _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
 
 
 def keep_freed_memory() -> None:
-    """Have the C library keep what is freed for the next allocation.
+    """Make the C library keep freed memory for the next allocation.
 
-    XLA frees its buffers after every call on a CPU, and glibc hands large ones back to the
-    kernel, which clears their pages anew when they are touched again: a third of the processor
-    time of a training step. Large blocks are kept only in the main arena, hence the one arena.
-    Does nothing where the C library is not glibc. Call it before threads start.
+    On a CPU XLA frees its buffers after every call. glibc returns large ones to the kernel, which
+    must clear the pages before they are used again: a third of the processor time of a training
+    step. Only the main arena keeps large blocks, so there is only one arena. Does nothing if the C
+    library is not glibc. Call it before threads start.
     """
     if sys.platform != "linux":
         return

@@ -8,17 +8,18 @@ Interval = tuple[float, float]
 # (R, N), how often each of N images is drawn in each of R resamples, to R rows of K scores.
 Scores = Callable[[np.ndarray], np.ndarray]
 
-# Resamples scored at a time: bounds memory at a few tens of megabytes.
+# Resamples scored at a time, which keeps the memory to a few tens of megabytes.
 _CHUNK = 50
 
 
 def intervals(scores: Scores, images: int, *, samples: int, seed: int = 0) -> list[Interval | None]:
-    """Return the central 95 % interval of each of the K scores, over images drawn with replacement.
+    """Return the central 95 % interval of each of K scores, over images drawn with replacement.
 
-    `scores(times)` maps (R, N) float64, how often each image is drawn, to (R, K). For the paired
-    difference of two systems let it return their difference: far narrower than the difference of
-    two intervals, because hard images are hard for both. NaN is a score that a resample does not
-    have. All are None for fewer than two images: resampling one says nothing about another.
+    `scores(times)` maps (R, N) float64, how often each image is drawn, to (R, K). To compare two
+    systems, let it return their difference: the interval of this paired difference is far narrower
+    than the two intervals suggest, because hard images are hard for both. NaN marks a score that a
+    resample does not have. With fewer than two images all intervals are None: resampling a single
+    image says nothing about others.
     """
     if images < 2 or not samples:
         return [None] * scores(np.ones((1, images))).shape[1]

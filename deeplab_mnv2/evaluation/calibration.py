@@ -1,4 +1,4 @@
-"""How far the winning probability tells the share of right pixels."""
+"""Calibration: of the pixels predicted with probability p, is a share p right?"""
 
 from typing import Any
 
@@ -6,19 +6,20 @@ import numpy as np
 
 from deeplab_mnv2.evaluation.ratios import json_number, ratio
 
-# Confidences are counted at LEVELS + 1 levels, k / LEVELS, and summed up in bins of 100 levels:
-# the 15 bins of Guo et al. (arXiv:1706.04599).
+# Pixels are counted at LEVELS + 1 levels of confidence, k / LEVELS, and the levels are summed into
+# the 15 bins of Guo et al. (arXiv:1706.04599), 100 levels each.
 LEVELS = 1500
 BINS = 15
 
 
 def calibration(confidences: np.ndarray) -> dict[str, Any]:
-    """Return pixels, right ones and confidence by bin and the calibration error, ready for JSON.
+    """Return the counts of each bin and the calibration error, ready for JSON.
 
     `confidences` (LEVELS + 1, 2) counts labelled pixels by their winning probability, rounded
-    to k / LEVELS, and by whether they are wrong or right. Bin b of 15 holds those in
-    (b / 15, (b + 1) / 15]: `pixels`, `correct`, and `confidence`, their sum of winning
-    probabilities. `ece` is the expected calibration error (arXiv:1706.04599, Equation 3).
+    to k / LEVELS, and by whether they are wrong or right. For bin b of 15, the pixels with a
+    probability in (b / 15, (b + 1) / 15], the result has their number `pixels`, the number
+    `correct`, and `confidence`, the sum of their winning probabilities. `ece` is the expected
+    calibration error (arXiv:1706.04599, Equation 3).
     """
     level = np.arange(LEVELS + 1)
     bins = np.maximum(-(-level * BINS // LEVELS) - 1, 0)

@@ -1,4 +1,4 @@
-"""The exact conditions of a score, and a hash that tells whether two scores compare."""
+"""The exact conditions of a score, and a hash: where it is equal, scores may be compared."""
 
 import hashlib
 import json
@@ -9,17 +9,17 @@ from typing import Any
 
 import jax
 
-# Facts about how it was run rather than what was measured: outside the hash, so that other
-# weights, another machine or a new library version stay comparable.
+# These say how it was run, not what was measured. They are not hashed, so scores of other weights,
+# on another machine or with a new library version can still be compared.
 _OUTSIDE_HASH = ("weights", "versions", "machine")
-# The vector instructions that change how XLA rounds, widest last.
+# Vector instructions that affect how XLA rounds, widest last.
 _VECTORS = ("avx", "avx2", "avx512f", "amx_bf16")
 
 
 def stamped(stamp: dict[str, Any], weights_digest: str) -> dict[str, Any]:
-    """Return a stamp with its `protocol_hash`, and with what stays outside the hash.
+    """Return a stamp with its `protocol_hash`, and with facts that are not hashed.
 
-    Scores may be compared where the hashes agree. Outside are the digest of the `weights`, the
+    Scores may be compared where the hashes agree. Not hashed are the digest of the `weights`, the
     library `versions` and the `machine`.
     """
     text = json.dumps(stamp, sort_keys=True)
@@ -57,6 +57,6 @@ def machine() -> dict[str, Any]:
 
 
 def differing_fields(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
-    """Return the names of the protocol fields that keep two scores from being compared."""
+    """Return the protocol fields that differ, because of which two scores may not be compared."""
     names = (first.keys() | second.keys()) - {*_OUTSIDE_HASH, "protocol_hash"}
     return sorted(name for name in names if first.get(name) != second.get(name))

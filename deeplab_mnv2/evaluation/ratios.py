@@ -15,7 +15,7 @@ def ratio(numerator: Any, denominator: Any) -> np.ndarray:
 
 
 def mean_present(values: np.ndarray) -> np.ndarray:
-    """Return the mean (...) of (..., C) over what is not NaN; NaN where nothing is left."""
+    """Return the mean (...) of (..., C) over the values that are not NaN; NaN if all are."""
     present = ~np.isnan(values)
     return ratio(np.where(present, values, 0).sum(-1), present.sum(-1))
 

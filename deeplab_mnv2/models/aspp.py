@@ -30,9 +30,9 @@ class SeparableConv(nnx.Module):
 
 
 class ASPP(nnx.Module):
-    """Image pooling, a 1x1 branch and one 3x3 branch a rate, concatenated and projected.
+    """Image pooling, a 1x1 branch and a 3x3 branch for each rate, concatenated and projected.
 
-    Without rates this is the mobile head of TensorFlow DeepLab: pooling and the 1x1 branch.
+    Without rates, pooling and the 1x1 branch are the mobile head of TensorFlow DeepLab.
     """
 
     def __init__(self, config: ModelConfig, in_channels: int, *, rngs: nnx.Rngs):
@@ -41,7 +41,7 @@ class ASPP(nnx.Module):
         self.image_pool = layer(in_channels, channels)
         branches: list[nnx.Module] = [layer(in_channels, channels)]
         for rate in config.atrous_rates:
-            # Rates are given for output stride 16; a finer grid needs proportionally more.
+            # Rates are given for output stride 16; on a finer grid they grow in proportion.
             dilation = max(1, rate * 16 // config.output_stride)
             if config.separable_aspp:
                 branches.append(SeparableConv(layer, in_channels, channels, dilation=dilation))
@@ -69,7 +69,7 @@ class ASPP(nnx.Module):
 
     def _pool(self, x: Array) -> Array:
         if self.pool_window is None:
-            # Summed in float32: a bfloat16 sum of a thousand pixels keeps two digits.
+            # Summed in float32: a sum of a thousand pixels in bfloat16 has only two right digits.
             return jnp.mean(x, axis=(1, 2), keepdims=True, dtype=jnp.float32).astype(x.dtype)
         window = (1, min(self.pool_window, x.shape[1]), min(self.pool_window, x.shape[2]), 1)
         total = lax.reduce_window(

@@ -22,15 +22,15 @@ class LayerCost:
     stride: int
     dilation: int
     output: tuple[int, ...]  # (H, W, C)
-    parameters: int  # with its norm's scale and bias, without running statistics
+    parameters: int  # including its norm's scale and bias, but no running statistics
     multiply_adds: int
 
 
 def layer_costs(model: nnx.Module, image_size: tuple[int, int]) -> list[LayerCost]:
     """Return the convolutions of a model in the order of execution, for one image.
 
-    Multiply-adds are counted in the jaxpr that runs, at the shapes that occur in it; norm,
-    activation and resizing are left out, as the papers do.
+    Multiply-adds are counted in the jaxpr that runs, with the shapes in it. Norm, activation and
+    resizing do not count, as in the papers.
     """
     layers = {m.path: m for _, m in nnx.iter_modules(model) if isinstance(m, Conv)}
     first = next(iter(layers[name] for name in layers if name.endswith("stem")))
@@ -84,7 +84,7 @@ def cost_table(model: nnx.Module, image_size: tuple[int, int] = (513, 513)) -> s
 
 
 def _parameters(model: nnx.Module) -> dict[str, int]:
-    """Return the number of parameters by layer, a norm counted with its convolution."""
+    """Return the number of parameters by layer; a norm counts with its convolution."""
     sizes: dict[str, int] = {}
     for path, leaf in nnx.to_flat_state(nnx.state(model, nnx.Param)):
         parts = [str(part) for part in path[:-1]]
@@ -100,7 +100,7 @@ def _convolutions(
 ) -> Iterator[tuple[str, int, tuple[int, ...]]]:
     """Yield (layer path, multiply-adds, output shape) of the products inside named layers."""
     for equation in jaxpr.eqns:
-        # `Conv` opens one scope named by its path; products outside of one are resizing.
+        # Each `Conv` opens a scope named by its path; products outside such a scope are resizing.
         stack = str(equation.source_info.name_stack)
         name = stack if stack in layers else scope
         output = equation.outvars[0].aval

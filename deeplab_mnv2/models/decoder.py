@@ -15,7 +15,7 @@ LOW_LEVEL_PROJECTION = 48
 class Decoder(nnx.Module):
     """Low-level features at stride 4 joined to the ASPP output, refined by two 3x3 layers.
 
-    The low-level map is the expanded one (144 channels at width 1), as in TensorFlow DeepLab.
+    The low-level features are the expanded ones (144 channels at width 1; TensorFlow DeepLab).
     """
 
     def __init__(self, config: ModelConfig, low_level_channels: int, *, rngs: nnx.Rngs):

@@ -1,4 +1,4 @@
-"""DeepLab on MobileNetV2: backbone, ASPP, decoder and logits wired together."""
+"""DeepLab on MobileNetV2: backbone, ASPP, decoder and logits, put together."""
 
 import copy
 import dataclasses
@@ -25,14 +25,14 @@ class DeepLab(nnx.Module):
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
         config.check()
-        # A copy: changing the caller's config later must not change what this model says it is.
+        # A copy, so that a later change of the caller's config does not change this model's.
         self.config = copy.deepcopy(config)
         self.backbone = MobileNetV2(config, rngs=rngs)
         self.aspp = ASPP(config, self.backbone.out_channels, rngs=rngs)
         self.decoder = (
             Decoder(config, self.backbone.low_level_channels, rngs=rngs) if config.decoder else None
         )
-        # No key inside: training passes `rngs`, so that a checkpoint holds no random state.
+        # Without a key of its own: training passes `rngs`, so a checkpoint has no random state.
         self.dropout = nnx.Dropout(config.dropout)
         self.classifier = Conv(
             config.head_channels,
@@ -52,10 +52,10 @@ class DeepLab(nnx.Module):
     def head_logits(self, image: Array, *, rngs: nnx.Rngs | None = None) -> Array:
         """Return the logits before upsampling: (B, H/os, W/os, classes), stride 4 with decoder.
 
-        `rngs` is needed in training mode only, for dropout.
+        `rngs` is for dropout, so only training mode needs it.
         """
         points = self.backbone.endpoints(image)
-        # Behind ASPP's projection, also where a decoder follows (TensorFlow DeepLab).
+        # After ASPP's projection, even if a decoder follows (TensorFlow DeepLab).
         x = self.dropout(self.aspp(points["features"]), rngs=rngs)  # (B, H/os, W/os, 256)
         if self.decoder is not None:
             x = self.decoder(x, points["low_level"])  # (B, H/4, W/4, 256)

@@ -22,7 +22,7 @@ he_normal = nnx.initializers.he_normal()
 class Conv(nnx.Module):
     """Convolution with TensorFlow's or PyTorch's padding; kernel (k, k, I, O), depthwise I = 1.
 
-    `path` is the layer's place in the network, set by `name_layers`; it names the layer in
+    `path` is the layer's position in the network, set by `name_layers`; it is the layer's name in
     profiles and in `costs.cost_table`.
     """
 
@@ -104,7 +104,7 @@ class ConvNormAct(nnx.Module):
             dtype=dtype,
             rngs=rngs,
         )
-        # Flax's momentum is the decay of the running statistics, as TensorFlow's.
+        # Flax's momentum is the decay of the running statistics, like TensorFlow's.
         self.norm = BatchNorm(
             out_channels, momentum=momentum, epsilon=epsilon, dtype=dtype, rngs=rngs
         )
@@ -132,14 +132,14 @@ def resize(x: Array, size: Sequence[int], *, align_corners: bool) -> Array:
     """Resize (B, H, W, C) to (B, *size, C), `size` (H', W'), bilinearly, without antialiasing.
 
     With `align_corners` the corner pixels of input and output coincide (TensorFlow DeepLab);
-    without, pixel centres lie at half integers (PyTorch's default). Two small matrix products:
-    gathers, and their scatter in the backward pass, are slower on every device.
+    without, pixel centres are at half integers (PyTorch's default). Computed as two small matrix
+    products: gathers, and their scatter in the backward pass, are slower on every device.
     """
     rows = interpolation(x.shape[1], size[0], align_corners, x.dtype)  # (H', H)
     columns = interpolation(x.shape[2], size[1], align_corners, x.dtype)  # (W', W)
-    # Columns first, on the small tensor; then rows are one product with W' * C columns for each
-    # image. Without the batch axis XLA's CPU backend lets rows lie last in memory, and whatever
-    # reads the classes of a pixel begins with a copy that takes longer than the product.
+    # Columns first, while the tensor is small; then rows, one product with W' * C columns for each
+    # image. Without the batch axis XLA's CPU backend stores rows last in memory, and reading the
+    # classes of a pixel then starts with a copy that takes longer than the product.
     # In full float32: GPUs and TPUs would round the weights to a few bits.
     x = jnp.einsum("pw,bhwc->bhpc", columns, x, precision="highest")
     batch, height, width, channels = x.shape
@@ -152,7 +152,7 @@ def interpolation(length: int, new_length: int, align_corners: bool, dtype: Any)
     """Return the (new_length, length) matrix of linear interpolation weights."""
     new = lax.iota(jnp.float32, new_length)
     if align_corners:
-        # A single output pixel takes the first input pixel, as TensorFlow does.
+        # A single output pixel is the first input pixel, as in TensorFlow.
         at = new * (length - 1) / jnp.maximum(new_length - 1, 1)
     else:
         at = jnp.clip((new + 0.5) * length / new_length - 0.5, 0, length - 1)

@@ -20,18 +20,18 @@ STAGES = (
     (6, 320, 1, 1),
 )
 STEM_CHANNELS = 32
-# The stage whose last block ends at stride 4.
+# The stage whose last block is the last one at stride 4.
 LOW_LEVEL_STAGE = 1
 
 
 def make_divisible(channels: float, divisor: int) -> int:
-    """Round to a multiple of `divisor`, never below it nor more than 10 % down."""
+    """Round to a multiple of `divisor`, at least one and never more than 10 % down."""
     rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < 0.9 * channels else rounded
 
 
 class InvertedResidual(nnx.Module):
-    """Expand 1x1, depthwise 3x3, project 1x1, with a shortcut around (Figure 3b)."""
+    """Expand 1x1, depthwise 3x3, project 1x1, with a shortcut around all three (Figure 3b)."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class InvertedResidual(nnx.Module):
 
 
 class MobileNetV2(nnx.Module):
-    """The paper's network without its classifier, dilated to keep an output stride."""
+    """The paper's network without its classifier; dilation replaces its last strides."""
 
     def __init__(self, config: BackboneConfig, *, rngs: nnx.Rngs):
         def scale(channels: int) -> int:

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 
 Point = tuple[float, float]
 
-# In units of the drawing, which the page scales: text of 12 stays readable on a phone.
+# In units of the drawing, which the page scales so that text of size 12 is readable on a phone.
 WIDTH, HEIGHT = 400, 250
 LEFT, RIGHT, TOP, BOTTOM = 56, 388, 12, 208
 
 
 @dataclasses.dataclass
 class Line:
-    """A series: `path` of an SVG path, and its points (x, y, text) where they are few."""
+    """A series: its SVG `path`, and its points (x, y, text) where there are few."""
 
     name: str
     path: str
@@ -22,7 +22,7 @@ class Line:
 
 @dataclasses.dataclass
 class Chart:
-    """What the page draws; ticks are (position, text), bars (x, y, width, height, text)."""
+    """A chart to draw; ticks are (position, text), bars (x, y, width, height, text)."""
 
     title: str
     x_label: str
@@ -46,9 +46,9 @@ def line_chart(
     log2_x: bool = False,
     note: str = "",
 ) -> Chart | None:
-    """Return the chart of some series of (x, y); None where none has a finite point.
+    """Return the chart of series of (x, y); None if no series has a finite point.
 
-    `log2_x` puts x on a logarithmic axis with a tick at each value.
+    With `log2_x` the x axis is logarithmic, with a tick at each value.
     """
     finite = {
         name: [(x, y) for x, y in points if math.isfinite(y)] for name, points in series.items()
@@ -91,10 +91,11 @@ def line_chart(
     )
 
 
-def reliability_chart(calibrations: Mapping[str, Mapping], note: str) -> Chart | None:
+def calibration_chart(calibrations: Mapping[str, Mapping], note: str) -> Chart | None:
     """Return accuracy by confidence in percent, from `calibration` of one or more runs.
 
-    The bars are the share of pixels in each bin, of the only run, a quarter of the height at 1.
+    With a single run, bars show the share of its pixels in each bin; a share of 1 would be a
+    quarter of the chart high.
     """
     series, bars = {}, []
     for name, found in calibrations.items():
@@ -104,7 +105,7 @@ def reliability_chart(calibrations: Mapping[str, Mapping], note: str) -> Chart |
             if pixels
         ]
     chart = line_chart(
-        "Reliability",
+        "Calibration",
         series,
         x_label="confidence in %",
         y_label="right pixels in %",

@@ -14,20 +14,20 @@ from deeplab_mnv2.evaluation.protocol import differing_fields
 from deeplab_mnv2.tasks.segmentation.metrics import difference_intervals, iou_per_class, miou
 from deeplab_mnv2.tasks.segmentation.pictures import Picture, load
 
-# Longer values than this are named without being quoted.
+# Values longer than this are not quoted in error messages.
 _QUOTED = 40
 
 
 @dataclasses.dataclass
 class Run:
-    """What an evaluation left in its folder; `confusions` (N, C, C) in the order of `names`."""
+    """An evaluation read from its folder; `confusions` (N, C, C) is in the order of `names`."""
 
     folder: Path
     result: dict[str, Any]
     names: list[str]
     confusions: np.ndarray
     pictures: dict[str, Picture]
-    # How it is called where runs stand side by side.
+    # Its name in tables and pages that show several runs.
     title: str = ""
 
 
@@ -35,8 +35,8 @@ def load_runs(folders: list[Path]) -> list[Run]:
     """Read evaluations that may be compared.
 
     Raises:
-        UserError: a folder is named twice or holds no whole evaluation, or two differ in protocol
-            or images or labels.
+        UserError: a folder is named twice or holds no complete evaluation, or two evaluations
+            differ in protocol, images or labels.
     """
     places = [folder.resolve() for folder in folders]
     for place in places:
@@ -56,7 +56,7 @@ def load_runs(folders: list[Path]) -> list[Run]:
                 f"{first.folder} and {run.folder} do not hold the same images in the same order; "
                 "evaluate both on the same split."
             )
-        # Rows are labels: whatever was predicted, they count the labelled pixels of a class.
+        # A row's sum is the number of pixels labelled with a class, whatever was predicted.
         if not np.array_equal(run.confusions.sum(axis=-1), first.confusions.sum(axis=-1)):
             raise UserError(
                 f"{first.folder} and {run.folder} were scored against different labels of the same "
@@ -71,8 +71,8 @@ def load_runs(folders: list[Path]) -> list[Run]:
 def compare(runs: list[Run], *, samples: int) -> dict[str, Any]:
     """Return the differences of every run from the first, the content of `compare.json`.
 
-    Fractions; `excludes_zero` says whether the 95 % interval of the paired bootstrap over images
-    does, None where images are too few for one.
+    Differences are fractions. `excludes_zero` is whether the 95 % interval of the paired bootstrap
+    over images excludes zero; None where there are too few images for an interval.
     """
     first = runs[0]
     return {
@@ -94,7 +94,7 @@ def compare(runs: list[Run], *, samples: int) -> dict[str, Any]:
 
 
 def verdict(difference: dict[str, Any]) -> str:
-    """Return in a word what a difference and its interval say."""
+    """Return in a few words what a difference and its interval show."""
     if difference["excludes_zero"] is None:
         return "too few images"
     if not difference["excludes_zero"]:
@@ -158,7 +158,7 @@ def _load_run(folder: Path) -> Run:
 
 
 def _is_whole(result: dict[str, Any], names: np.ndarray, confusions: np.ndarray) -> bool:
-    """Return whether what comparisons read has the types and shapes that `result.write` wrote."""
+    """Return whether the fields that comparisons read have the types and shapes written."""
     images, classes = len(names), len(result["iou"])
     ends = result["ci95"]
     return (

@@ -1,9 +1,9 @@
-"""`compare.html`: the page of a comparison, like a report's."""
+"""`compare.html`: the page of a comparison, in the style of `report.html`."""
 
 from pathlib import Path
 from typing import Any
 
-from deeplab_mnv2.report.charts import reliability_chart
+from deeplab_mnv2.report.charts import calibration_chart
 from deeplab_mnv2.report.comparison import Run, verdict
 from deeplab_mnv2.report.page import Card, Panel, card, class_list, height_for, write_page
 from deeplab_mnv2.report.run_page import boundary_chart, training_charts
@@ -16,16 +16,16 @@ def write_comparison(
     path: Path,
     histories: dict[str, list[dict[str, Any]]],
 ) -> None:
-    """Write the page of what `compare` found; `histories` are records of `metrics.jsonl`."""
+    """Write the page of what `compare` found; `histories` are each run's `metrics.jsonl`."""
     first = runs[0]
     names = list(first.result["iou"])
     shared = [name for name in first.pictures if all(name in run.pictures for run in runs)]
     cards = [_card(runs, name, names, height_for(len(shared))) for name in shared]
     measured = [
         boundary_chart({run.title: run.result for run in runs}),
-        reliability_chart(
+        calibration_chart(
             {run.title: run.result["calibration"] for run in runs},
-            "Below the diagonal a network is too sure of itself.",
+            "Below the diagonal a network is overconfident.",
         ),
     ]
     write_page(
@@ -46,14 +46,14 @@ def write_comparison(
 
 
 def _reach(difference: dict[str, Any]) -> tuple[float, float]:
-    """Return the ends of the axis that a run's differences by class, and zero, are drawn on."""
+    """Return the ends of an axis that shows zero and all of a run's differences by class."""
     values = [entry["difference"] or 0 for entry in difference["iou"].values()]
     values += [end for entry in difference["iou"].values() for end in entry["ci95"] or ()]
     return min(0, *values), max(0, *values)
 
 
 def _place(value: float, ends: tuple[float, float]) -> float:
-    """Return where a value lies between the ends, in percent."""
+    """Return the position of a value between the ends, in percent."""
     return round(100 * (value - ends[0]) / ((ends[1] - ends[0]) or 1), 1)
 
 

@@ -1,4 +1,4 @@
-"""What the pages of `report` and `compare` share: templates, and pictures as cards."""
+"""Shared by `report.html` and `compare.html`: templates, and pictures as cards."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ from deeplab_mnv2.tasks.segmentation.drawing import photo_uri
 from deeplab_mnv2.tasks.segmentation.metrics import iou_per_class
 from deeplab_mnv2.tasks.segmentation.pictures import Picture
 
-# Pictures are drawn this high, and smaller above 100 of them: a page stays below 5 MB.
+# Height of the pictures in pixels; more than 100 are drawn smaller, to keep a page below 5 MB.
 _HEIGHT, _MANY = 240, 100
 
 
 @dataclasses.dataclass
 class Panel:
-    """One picture of a card: `layer` is the address laid over the photograph, "" for none."""
+    """One picture of a card; `layer` is the address of what covers the photograph, "" for none."""
 
     caption: str
     alt: str
@@ -32,9 +32,9 @@ class Panel:
 
 @dataclasses.dataclass
 class Card:
-    """One image of the gallery; `keys` are what it can be sorted by, besides its name.
+    """One image of the gallery; it can be sorted by its `keys`, besides its name.
 
-    `pairs` are the "label-prediction" class ids that occur, which the filter asks for.
+    `pairs` are the "label-prediction" class ids that occur in it, for the filter.
     """
 
     name: str
@@ -57,7 +57,7 @@ def card(
     keys: dict[str, float],
     summary: str,
 ) -> Card:
-    """Return the card of a picture; `confusions` (C, C), one a run, are what the filter asks."""
+    """Return the card of a picture; `confusions` (C, C), one for each run, are for the filter."""
     rows, columns = picture.label.shape
     together = sum(confusions)
     iou = np.stack([iou_per_class(confusion) for confusion in confusions], axis=-1)
@@ -78,12 +78,12 @@ def card(
 
 
 def height_for(pictures: int) -> int:
-    """Return the height in pixels at which that many pictures make a page of bearable size."""
+    """Return the height in pixels of that many pictures, so that the page stays below 5 MB."""
     return round(_HEIGHT * min(1, (_MANY / max(pictures, 1)) ** 0.5))
 
 
 def class_list(label: np.ndarray, class_names: Sequence[str]) -> str:
-    """Return the names of the classes in (H, W) from the largest on, for those who cannot see."""
+    """Return the names of the classes in (H, W), the largest first, for screen readers."""
     areas = np.bincount(label.ravel(), minlength=256)
     areas[IGNORE_LABEL] = 0
     order: list[int] = np.argsort(-areas, kind="stable").tolist()
@@ -107,7 +107,7 @@ def _percent(value: float | None, digits: int = 1) -> str:
 
 
 def _signed(value: float | None, digits: int = 1) -> str:
-    """Return a difference of fractions in points, with a sign and a true minus."""
+    """Return a difference of fractions in points, with its sign (a real minus, not a hyphen)."""
     return "–" if value is None else f"{100 * value:+.{digits}f}".replace("-", "−")
 
 

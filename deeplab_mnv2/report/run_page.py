@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from deeplab_mnv2.report.charts import Chart, line_chart, reliability_chart
+from deeplab_mnv2.report.charts import Chart, calibration_chart, line_chart
 from deeplab_mnv2.report.page import Card, Panel, card, class_list, height_for, write_page
 from deeplab_mnv2.tasks.segmentation.drawing import class_layer_uri, error_layer_uri
 from deeplab_mnv2.tasks.segmentation.evaluator import SegmentationEvaluation
@@ -20,7 +20,7 @@ def write_report(
     title: str,
     history: list[dict[str, Any]] | None = None,
 ) -> None:
-    """Write the page; `history` are the records of `metrics.jsonl`: curves and warnings."""
+    """Write the page; `history`, the records of `metrics.jsonl`, gives curves and warnings."""
     match evaluation:
         case SegmentationEvaluation():
             _write_segmentation(evaluation, path, title, history or [])
@@ -37,10 +37,10 @@ def _write_segmentation(
     height = height_for(len(evaluation.pictures))
     measured = [
         boundary_chart({"mIoU": result}),
-        reliability_chart(
+        calibration_chart(
             {"accuracy": result["calibration"]},
             f"Expected calibration error {100 * (result['calibration']['ece'] or 0):.2f} %. Below "
-            "the diagonal the network is too sure of itself. Bars: shares of pixels, not to scale.",
+            "the diagonal the network is overconfident. Bars: shares of pixels, not to scale.",
         ),
     ]
     write_page(
@@ -52,7 +52,7 @@ def _write_segmentation(
         images_with=(evaluation.counts.confusions.sum(axis=-1) > 0).sum(axis=0).tolist(),
         rows=[_shares(row) for row in confusion],
         curves=[chart for chart in training_charts({"": history}) if chart],
-        # A run that was started again may have said the same thing twice.
+        # A resumed run may have given the same warning twice.
         warnings={r["warning"]: r["step"] for r in reversed(history) if "warning" in r},
         measured=[chart for chart in measured if chart],
         cards=[_card(picture, names, height) for picture in evaluation.pictures],
@@ -102,12 +102,12 @@ def boundary_chart(results: dict[str, dict[str, Any]]) -> Chart | None:
         x_label="pixels from a boundary, at most",
         y_label="mIoU in %",
         log2_x=True,
-        note="Counting only pixels that close to a change of label.",
+        note="Only pixels this close to a change of label count.",
     )
 
 
 def _ends(series: dict[str, list[tuple[float, float]]]) -> str:
-    """Return in words what a curve does, for those who cannot see it."""
+    """Return a description of the curves in words, for screen readers."""
     texts = []
     for name, points in series.items():
         if points:
@@ -120,7 +120,7 @@ def _ends(series: dict[str, list[tuple[float, float]]]) -> str:
 
 
 def _shares(row: np.ndarray) -> list[tuple[str, float]]:
-    """Return each cell of a label's row as its text in percent and its share in [0, 1]."""
+    """Return for each cell of a label's row its text in percent and its share in [0, 1]."""
     total = max(int(row.sum()), 1)
     return [(f"{100 * n / total:.0f}" if n else "", round(n / total, 4)) for n in row.tolist()]
 

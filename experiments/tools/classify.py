@@ -1,7 +1,7 @@
 """ImageNet classification with MobileNetV2, and its top-1 on a folder of labelled photographs.
 
-Photographs are scaled to a short side of 256 and their central 224 x 224 is classified. File names
-begin with the number of the ImageNet class and its words: 0207_n02099601_golden_retriever.jpg.
+Photographs are scaled to a short side of 256, and the central 224 x 224 is classified. File names
+begin with the number of the ImageNet class, then its name: 0207_n02099601_golden_retriever.jpg.
 
     python -m experiments.tools.classify --weights tf2_mobilenet_v2_1.0_224_ptq.tflite FOLDER
 """
@@ -29,12 +29,12 @@ _NAME = re.compile(r"(?P<label>\d+)_(?:n\d{8}_)?(?P<words>.+)")
 
 @nnx.jit
 def top_5(model: Classifier, image: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return the probabilities and the ImageNet classes 0 to 999 of the likeliest five.
+    """Return the probabilities and the ImageNet classes (0 to 999) of the five likeliest.
 
     `image` is (B, 224, 224, 3) in grey levels; both results are (B, 5).
     """
     probabilities = jax.nn.softmax(model(model.normalize(image)))
-    # Models of 1,001 classes begin with one for the background.
+    # In models of 1,001 classes the first is the background.
     return jax.lax.top_k(probabilities[:, -1000:], 5)
 
 

@@ -1,4 +1,4 @@
-"""Batch norm and the activation behind it, with one gradient for both."""
+"""Batch norm and the activation after it, with one gradient for both."""
 
 import math
 from collections.abc import Callable
@@ -14,8 +14,8 @@ from deeplab_mnv2.models.ops.pixel_sums import sum_pixels
 Activation = Callable[[Array], Array]
 Residuals = tuple[Array, Array, Array, Array, Array]
 
-# Between these bounds an activation has slope 1, elsewhere and on the bounds slope 0, as in
-# TensorFlow and PyTorch.
+# Between these bounds an activation has slope 1; elsewhere, bounds included, it has slope 0, as
+# in TensorFlow and PyTorch.
 _LINEAR: dict[Activation | None, tuple[float, float]] = {
     None: (-math.inf, math.inf),
     nnx.relu: (0.0, math.inf),
@@ -26,8 +26,8 @@ _LINEAR: dict[Activation | None, tuple[float, float]] = {
 class BatchNorm(nnx.BatchNorm):
     """Flax's batch norm of (B, H, W, C), followed by an activation.
 
-    In training the gradient is written out: of each layer only the input is kept, and the
-    backward pass reads it twice, where the derived one keeps and reads several arrays.
+    In training the gradient is written by hand: it keeps only the input of each layer and reads it
+    twice. The gradient that JAX derives keeps and reads several arrays.
     """
 
     def __call__(  # pyright: ignore[reportIncompatibleMethodOverride] - Flax's flags are unused
@@ -40,7 +40,7 @@ class BatchNorm(nnx.BatchNorm):
         if self.use_running_average:
             y = super().__call__(x)
             return y if activation is None else activation(y)
-        # Flax leaves them out only where asked to.
+        # They are None only if Flax is asked to leave them out.
         scale, bias = cast(nnx.Param, self.scale), cast(nnx.Param, self.bias)
         y, mean, var = _normalize(x, scale[...], bias[...], self.epsilon, activation)
         for running, value in ((self.mean, mean), (self.var, var)):
@@ -78,7 +78,7 @@ def _backward(
 ) -> tuple[Array, Array, Array]:
     x, scale, bias, mean, inverse = residuals
     low, high = _LINEAR[activation]
-    # The barriers keep what is computed before and behind from being computed once more.
+    # The barriers stop XLA from fusing, and so recomputing, the layers before and after.
     dy = lax.optimization_barrier(gradients[0]).astype(jnp.float32)
     normalized = (x.astype(jnp.float32) - mean) * inverse
     if activation is not None:

@@ -22,9 +22,9 @@ def depthwise_conv(
     in float32 or wider. `padding` is "same" (TensorFlow's: H' = ceil(H / stride), an odd zero goes
     after the image) or "symmetric" (PyTorch's: dilation * (k - 1) // 2 zeros on either side).
 
-    A CPU runs shifted multiply-adds, other devices a grouped convolution. In a jaxpr either is one
-    call named `depthwise_conv`. There is no kernel of our own for GPUs: Pallas' Triton backend is
-    to be removed (deprecated since JAX 0.11), and its Mosaic backend needs Hopper.
+    A CPU runs shifted multiply-adds, other devices run a grouped convolution; in a jaxpr both are
+    one call named `depthwise_conv`. GPUs have no kernel of their own here: Pallas' Triton backend
+    is deprecated since JAX 0.11 and will be removed, and its Mosaic backend needs Hopper.
 
     Raises:
         ValueError: the kernel does not fit the channels of `x`, or `padding` is unknown.
@@ -73,11 +73,12 @@ def _shifted_input_gradient(window: Window, x: Array, kernel: Array, dy: Array) 
     (top, bottom), (left, right) = window.edges(x, kernel)
     down, across = (window.dilation * (taps - 1) for taps in kernel.shape[:2])
     if window.stride == 1:
-        # The flipped kernel, over what its windows reach beyond the image.
+        # A convolution with the flipped kernel, padded by the rest of its span.
         edges = ((down - top, down - bottom), (across - left, across - right))
         return _sum_taps(window, dy, kernel[::-1, ::-1], edges)
-    # Each tap lays its share on the padded input's grid, with gaps; XLA fuses all into one loop.
-    # A zero around `dy` makes it a copy: what computes it would else run once for each tap.
+    # Each tap adds its share to the grid of the padded input, with gaps for the stride; XLA fuses
+    # all taps into one loop. The zeros around `dy` make it a copy in memory: otherwise whatever
+    # computes it would run once for each tap.
     weights, spread = wide(kernel), wide(lax.optimization_barrier(pad(dy, ((1, 1), (1, 1)))))
     shares = []
     for i, j in np.ndindex(kernel.shape[:2]):
@@ -102,7 +103,7 @@ def _grouped_input_gradient(window: Window, x: Array, kernel: Array, dy: Array) 
 
 
 def _kernel_gradient(window: Window, x: Array, kernel: Array, dy: Array) -> Array:
-    # Sums of products: XLA's transposed grouped convolution is the slow part elsewhere too.
+    # As sums of products: XLA's transposed grouped convolution is slow on other devices too.
     views = window.views(x, kernel, window.edges(x, kernel))
     sums = sum_pixels(*(wide(view) * wide(dy) for view in views))
     return jnp.stack(sums).reshape(kernel.shape).astype(kernel.dtype)

@@ -1,4 +1,4 @@
-"""Convolution over all channels; of images with few channels as multiply-adds on a CPU."""
+"""Ordinary convolution; a CPU computes inputs of at most four channels as multiply-adds."""
 
 import functools
 import operator
@@ -8,8 +8,8 @@ from jax import Array, lax
 
 from deeplab_mnv2.models.ops.taps import Window, wide
 
-# Up to so many input channels a CPU runs multiply-adds: the compiler's convolution takes three
-# times as long for the first layer, whose products are too short for it.
+# Up to this number of input channels a CPU runs multiply-adds. For the first layer XLA's own
+# convolution takes three times as long, because its inner products are so short.
 FEW_CHANNELS = 4
 
 
@@ -38,7 +38,7 @@ def _forward(x: Array, kernel: Array, window: Window) -> tuple[Array, tuple[Arra
 
 
 def _backward(window: Window, residuals: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
-    # The compiler's own gradients are fast; that of an image is computed only if asked for.
+    # XLA's own gradients are fast; the gradient of an image is computed only if it is used.
     _, gradient = jax.vjp(window.convolve, *residuals)
     return gradient(dy)
 

@@ -6,15 +6,15 @@ import operator
 import jax.numpy as jnp
 from jax import Array, lax
 
-# Rows summed at a time on a CPU. The compiler unrolls so short a sum, and only then takes the
-# channels as vectors; the nine sums of a 3x3 depthwise kernel still fit the registers.
+# Rows summed at a time on a CPU. A sum this short is unrolled by XLA, which only then vectorises
+# over the channels; and the nine sums of a 3x3 depthwise kernel still fit the registers.
 CHUNK = 8
 
 
 def sum_pixels(*arrays: Array) -> list[Array]:
     """Return the sums over batch, height and width of arrays (B, H, W, C), each (C,).
 
-    What several arrays are computed from is read once for all of them.
+    If several of the arrays are computed from the same input, it is read only once.
     """
     return lax.platform_dependent(*arrays, cpu=_sum_chunks, default=_sum)
 

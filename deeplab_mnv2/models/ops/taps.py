@@ -1,4 +1,4 @@
-"""Where the windows of a convolution lie on its input, and what each of their taps sees."""
+"""The geometry of a convolution: its padding, and the slice of the input that each tap reads."""
 
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ class Window(NamedTuple):
     padding: str
 
     def edges(self, x: Array, kernel: Array) -> Edges:
-        """Return the zeros around `x`, whose size may be symbolic."""
+        """Return how many zeros are added around `x`, whose size may be symbolic."""
         spans = [self.dilation * (taps - 1) for taps in kernel.shape[:2]]
         if self.padding == "symmetric":
             top, left = (span // 2 for span in spans)
@@ -28,13 +28,13 @@ class Window(NamedTuple):
         return rows, columns
 
     def views(self, x: Array, kernel: Array, edges: Edges) -> list[Array]:
-        """Return what each tap of the kernel sees of `x` padded by `edges`: (B, H', W', C) each."""
-        # The barrier makes all taps read the padded copy, the centre one too: whatever computes
-        # `x` is then fused into the padding and runs once.
+        """Return what each tap reads of `x` padded by `edges`: (B, H', W', C) each."""
+        # The barrier makes all taps read the padded copy, even the centre one, which needs no
+        # padding. Whatever computes `x` is then fused into the padding and runs once.
         padded = lax.optimization_barrier(pad(x, edges))
         batch, height, width, channels = padded.shape
         rows, columns = (self.dilation * (taps - 1) for taps in kernel.shape[:2])
-        height, width = height - rows, width - columns  # where a window's first pixel may lie
+        height, width = height - rows, width - columns  # the positions of a window's first pixel
         views = []
         for i, j in np.ndindex(kernel.shape[:2]):
             top, left = i * self.dilation, j * self.dilation
@@ -44,26 +44,26 @@ class Window(NamedTuple):
         return views
 
     def convolve(self, x: Array, kernel: Array, groups: int = 1) -> Array:
-        """Return the compiler's own convolution of `x` (B, H, W, I) with (kh, kw, I/groups, O)."""
+        """Return XLA's own convolution of `x` (B, H, W, I) with `kernel` (kh, kw, I/groups, O)."""
         return lax.conv_general_dilated(
             x,
             kernel.astype(x.dtype),
             window_strides=(self.stride, self.stride),
-            # SAME by name: pads as numbers may not be symbolic.
+            # SAME by name: padding in numbers may not be symbolic.
             padding="SAME" if self.padding == "same" else self.edges(x, kernel),
             rhs_dilation=(self.dilation, self.dilation),
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
             feature_group_count=groups,
-        )  # GPU and TPU sum bfloat16 in float32 unasked
+        )  # GPUs and TPUs sum bfloat16 in float32 by default
 
 
 def pad(x: Array, edges: Edges, gap: int = 0) -> Array:
-    """Lay zeros around `x`, or crop where `edges` are negative; `gap` zeros between pixels."""
+    """Add zeros around `x`, or crop where `edges` are negative; put `gap` zeros between pixels."""
     (top, bottom), (left, right) = edges
     config = ((0, 0, 0), (top, bottom, gap), (left, right, gap), (0, 0, 0))
     return lax.pad(x, jnp.zeros((), x.dtype), config)
 
 
 def wide(x: Array) -> Array:
-    """Return `x` in the type that sums are taken in."""
+    """Return `x` in the type that sums are computed in: float32 or wider."""
     return x.astype(np.promote_types(x.dtype, np.float32))

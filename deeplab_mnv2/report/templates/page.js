@@ -28,7 +28,7 @@
     const shown = cards.filter((card) => !card.hidden).length;
     find("#shown").textContent = `${shown} of ${cards.length} pictures${describe(filter.value)}`;
     find("#reset").hidden = !filter.value && !(group && group.value);
-    // Rows stand for labels; headings of columns, in the matrix, for predictions.
+    // Rows are labels; in the matrix, headings of columns are predictions.
     const [label, prediction = label] = filter.value.split("-");
     for (const part of all("[data-class]")) {
       part.classList.toggle("chosen", part.dataset.class === (part.tagName === "TH" ? prediction : label));
@@ -39,7 +39,7 @@
     }
   }
 
-  // What is left after filtering may lie above the screen.
+  // After filtering, the pictures may be above the visible part of the page.
   function change() {
     apply();
     if (list.getBoundingClientRect().top < 0) find("#pictures").scrollIntoView();
@@ -80,7 +80,7 @@
     });
   }
 
-  // Tables that a click on a column's heading sorts.
+  // Tables are sorted by a click on a column's heading.
   for (const table of all("table.sortable")) {
     const body = table.tBodies[0], headings = [...table.tHead.rows[0].cells];
     headings.forEach((heading, column) => heading.querySelector("button")?.addEventListener("click", () => {
@@ -92,7 +92,7 @@
     }));
   }
 
-  // The confusion matrix: its cells are one stop of the tab key, moved by the arrows.
+  // The confusion matrix is one stop of the tab key; arrow keys move between its cells.
   const matrix = find("table.matrix");
   if (matrix) {
     const grid = [...matrix.tBodies[0].rows].map((row) => [...row.cells].slice(1));

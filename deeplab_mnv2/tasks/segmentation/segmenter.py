@@ -112,7 +112,7 @@ class Segmenter:
 
     The network sees objects best at the size they had in training, so a photograph whose longer
     side exceeds `long_side` is scaled down to it; its label keeps the photograph's size. It is
-    then padded with the mean pixel at the bottom and right to the next of `canvas.SIDES`,
+    then padded with the mean pixel at the bottom and right to the next of `windows.SIDES`,
     square. `long_side` 0 scales nothing: a photograph beyond the last of them
     is covered by overlapping windows, whose logits are blended at the network's own resolution,
     before they are upsampled, so that memory stays bounded and no seams appear.
