@@ -1,5 +1,6 @@
 """What a run writes beside its checkpoints."""
 
+import io
 import json
 import sys
 import types
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from deeplab_mnv2.errors import UserError
+from deeplab_mnv2.training import log as log_module
 from deeplab_mnv2.training.log import Log
 
 _FULL = Path("/dev/full")
@@ -48,6 +50,66 @@ def test_text_is_printed_as_it_is(tmp_path, capsys):
     with Log(tmp_path, first_step=0, total_steps=9) as log:
         log.say("photos [old]/a.jpg [/b] cannot be read")
     assert "photos [old]/a.jpg [/b] cannot be read\n" in capsys.readouterr().out
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that stands still until a test moves it."""
+    # Continuous integration pretends to have a terminal.
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
+    now = types.SimpleNamespace(seconds=1000.0)
+    monkeypatch.setattr(log_module.time, "monotonic", lambda: now.seconds)
+    return now
+
+
+def test_without_a_terminal_the_loss_is_printed_now_and_then(tmp_path, capsys, clock):
+    with Log(tmp_path, first_step=0, total_steps=400) as log:
+        for step in range(1, 401):
+            clock.seconds += 1
+            log.advance(step)
+            if step % 10 == 0:
+                log.advance(step, f"loss {step / 1000:.3f}")
+    printed = capsys.readouterr().out.splitlines()
+    assert printed == [
+        f"step {step} of 400: loss {step / 1000:.3f}" for step in (10, 70, 130, 190, 250, 310, 370)
+    ] + ["step 400 of 400: loss 0.400"]
+
+
+def _in_a_terminal(monkeypatch, tmp_path, term="xterm"):
+    """Return what a log of two steps draws, line by line as it was drawn."""
+    monkeypatch.setenv("TERM", term)
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stdout", terminal)
+    with Log(tmp_path, first_step=0, total_steps=2) as log:
+        log._progress.refresh()
+        log.advance(1)
+        log._progress.refresh()
+        log.advance(2, "loss 0.250")
+        log._progress.refresh()
+    return terminal.getvalue()
+
+
+def test_in_a_terminal_the_bar_says_what_it_waits_for(monkeypatch, tmp_path):
+    drawn = _in_a_terminal(monkeypatch, tmp_path)
+    found = [drawn.find(text) for text in ("compiling", "training", "loss 0.250")]
+    assert -1 < found[0] < found[1] < found[2]
+    assert "step 2 of 2" not in drawn
+
+
+def test_a_terminal_that_cannot_redraw_gets_lines(monkeypatch, tmp_path):
+    drawn = _in_a_terminal(monkeypatch, tmp_path, term="dumb")
+    assert drawn == "step 2 of 2: loss 0.250\n"
+
+
+def test_the_other_processes_of_a_run_are_silent(tmp_path, capsys):
+    with Log(tmp_path, first_step=0, total_steps=2, active=False) as log:
+        log.advance(1)
+        log.advance(2, "loss 0.250")
+        log.say("a message")
+    assert capsys.readouterr().out == ""
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(not _FULL.exists(), reason="this system has no /dev/full")

@@ -1,19 +1,23 @@
 """The loop as a user runs it, on a few drawn scenes."""
 
+import concurrent.futures
 import dataclasses
 import json
 import os
 import shutil
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
 from flax import nnx
 
 from deeplab_mnv2.config import Sgd
+from deeplab_mnv2.data.classes import VOC_CLASSES
 from deeplab_mnv2.errors import Stopped, UserError
 from deeplab_mnv2.train import train
 from deeplab_mnv2.training.checkpoint import Checkpoints
+from deeplab_mnv2.training.lock import lock
 from deeplab_mnv2.training.log import read_metrics
 from deeplab_mnv2.training.workdir import load_class_names, load_model
 from deeplab_mnv2.weights.loader import weights_digest
@@ -33,6 +37,7 @@ def test_a_run_leaves_what_it_promises(finished, module_config):
     for name in ("config.json", "metrics.jsonl", "eval.json", "report.html", "confusions.npz"):
         assert (workdir / name).stat().st_size > 0
     assert list((workdir / "events").iterdir())
+    assert not (workdir / "lock").exists()
     assert sorted(p.name for p in (workdir / "checkpoints").iterdir() if p.is_dir()) == ["2", "4"]
     records = read_metrics(workdir / "metrics.jsonl")
     losses = [record["loss"] for record in records if "loss" in record]
@@ -65,6 +70,69 @@ def test_a_finished_run_is_scored_again_and_told_once(finished, module_config, t
     shutil.copytree(workdir, tmp_path / "run")
     assert train(module_config, tmp_path / "run") == result
     assert _logged(tmp_path / "run") == _logged(workdir)
+
+
+def test_training_in_another_thread_gives_the_same(finished, module_config, tmp_path):
+    workdir, result = finished
+    shutil.copytree(workdir, tmp_path / "run")
+    with concurrent.futures.ThreadPoolExecutor(1) as threads:
+        assert threads.submit(train, module_config, tmp_path / "run").result() == result
+
+
+def test_a_workdir_in_use_is_left_alone(finished, module_config):
+    workdir, _ = finished
+    before = {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}
+    told = f"{workdir} is in use by process {os.getpid()} on"
+    with lock(workdir), pytest.raises(UserError, match=told):
+        train(module_config, workdir)
+    assert {path: path.stat().st_mtime_ns for path in workdir.rglob("*")} == before
+
+
+def test_a_run_does_not_read_its_initial_weights_again(finished, module_config, tmp_path):
+    workdir, result = finished
+    shutil.copytree(workdir, tmp_path / "run")
+    moved = dataclasses.replace(
+        module_config.train, init_weights="moved.safetensors", init_parts=("backbone",)
+    )
+    config = dataclasses.replace(module_config, train=moved)
+    assert train(config, tmp_path / "run") == result
+    # What it started from stays on record.
+    stored = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert stored["train"]["init_weights"] == ""
+    assert stored["train"]["init_parts"] == []
+
+
+class _PlainDataSet:
+    """Everything that a data set needs, but no dataclass."""
+
+    split, class_names = "train", VOC_CLASSES
+
+    def open(self):
+        raise AssertionError("opened before its settings were looked at")
+
+    def digest(self):
+        return "0" * 16
+
+
+@dataclasses.dataclass
+class _KeepsAPath:
+    """A data set with a setting that is no text."""
+
+    folder: Path = Path("photos")
+    split: str = "train"
+    class_names: tuple[str, ...] = VOC_CLASSES
+
+    open = _PlainDataSet.open
+    digest = _PlainDataSet.digest
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+@pytest.mark.parametrize("data_set", [_PlainDataSet(), _KeepsAPath()], ids=["class", "path"])
+def test_what_cannot_be_stored_is_refused_at_once(config, tmp_path, split, data_set):
+    setattr(config.data, split, data_set)
+    with pytest.raises(UserError, match=r"cannot be stored in config\.json"):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_is_not_taken_for_a_shorter_one(finished, module_config):
