@@ -76,7 +76,7 @@ def test_files_too_large_to_be_a_network_are_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "package", "extra"),
-    [("net.pth", "torch", "torch"), ("net.h5", "h5py", "keras"), ("hf://a/b", "hub", "hf")],
+    [("net.h5", "h5py", "keras"), ("hf://a/b", "hub", "hf")],
 )
 def test_missing_package_is_named_with_its_extra(tmp_path, monkeypatch, name, package, extra):
     def absent(module: str) -> None:

@@ -18,6 +18,7 @@ from deeplab_mnv2.weights.loader import (
     number_classes,
 )
 from deeplab_mnv2.weights.tflite.graph import read_tflite
+from deeplab_mnv2.weights.torch_file import read_state_dict
 
 # The mobile head trained on VOC on two CPU cores; voc_mobile.md is its card.
 PACKAGED = Path(__file__).with_name("voc_mobile.safetensors")
@@ -85,7 +86,7 @@ def _read_file(path: str) -> Weights:
     if suffix in (".h5", ".hdf5", ".keras"):
         return read_keras(path, provenance)
     if suffix in (".pth", ".pt", ".bin"):
-        return _from_state_dict(pytorch.read_state_dict(path), Path(path).parent, provenance)
+        return _from_state_dict(read_state_dict(path), Path(path).parent, provenance)
     if suffix == ".safetensors":
         arrays, metadata = read_safetensors(path)
         if metadata.get("format") == native.FORMAT:
@@ -112,7 +113,7 @@ def _read_folder(folder: Path, provenance: dict[str, str]) -> Weights:
     if name == "model.safetensors":
         arrays, _ = read_safetensors(path)
     else:
-        arrays = pytorch.read_state_dict(str(path))
+        arrays = read_state_dict(str(path))
     return _from_state_dict(arrays, folder, {**provenance, "sha256": sha256})
 
 

@@ -5,8 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from deeplab_mnv2.errors import UserError
-from deeplab_mnv2.files import optional_module, reason
 from deeplab_mnv2.models.mobilenet_v2 import STAGES
 from deeplab_mnv2.weights.loader import Weights
 from deeplab_mnv2.weights.naming import BLOCKS, CONFIGS, read_kind, read_width, rename
@@ -16,48 +14,28 @@ IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
 
-def read_state_dict(path: str) -> dict[str, np.ndarray]:
-    """Return the tensors of a PyTorch checkpoint, unpickling nothing but tensors.
-
-    Raises:
-        UserError: the file is damaged, holds code, or holds no state dict.
-    """
-    torch = optional_module("torch", extra="torch")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    # torch.load lets zip, pickle and system errors through as they come.
-    except Exception as error:
-        raise UserError(
-            f"{path} is damaged, or holds Python code besides tensors, which is never run; "
-            f"save its state dict alone ({reason(error)})."
-        ) from error
-    for wrapper in ("state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
-            content = content[wrapper]
-    if not isinstance(content, dict) or not all(map(torch.is_tensor, content.values())):
-        raise UserError(f"{path} holds no state dict; save model.state_dict() from PyTorch.")
-    return {
-        str(name).removeprefix("module."): tensor.to(torch.float32).numpy()
-        for name, tensor in content.items()
-    }
-
-
 def from_torchvision(arrays: Mapping[str, np.ndarray], provenance: dict[str, str]) -> Weights:
-    """Return the weights of torchvision's `mobilenet_v2`, of any width."""
+    """Return the weights of torchvision's `mobilenet_v2`, of any width.
+
+    Its predecessor (tonylins/pytorch-mobilenet-v2 and what came from it) counts the layers of a
+    block one by one, activations too: `conv.0` to `conv.7` for `conv.0.0` to `conv.3`.
+    """
+    counts_activations = "features.1.conv.0.weight" in arrays
     table = layer_rows("features.0.0", "features.0.1", "backbone.stem")
     for number, block in enumerate(BLOCKS, start=1):
-        names = [] if number == 1 else [("0.0", "0.1", "expand")]
-        first = len(names)
-        names += [
-            (f"{first}.0", f"{first}.1", "depthwise"),
-            (f"{first + 1}", f"{first + 2}", "project"),
-        ]
-        for conv, norm, layer in names:
+        layers = ("expand", "depthwise", "project") if number > 1 else ("depthwise", "project")
+        for index, layer in enumerate(layers):
+            conv, norm = f"{index}.0", f"{index}.1"
+            if counts_activations:
+                conv, norm = f"{3 * index}", f"{3 * index + 1}"
+            elif layer == "project":
+                conv, norm = f"{index}", f"{index + 1}"
             prefix = f"features.{number}.conv"
             table |= layer_rows(f"{prefix}.{conv}", f"{prefix}.{norm}", f"{block}.{layer}")
     table |= layer_rows("features.18.0", "features.18.1", "head")
     table |= {"classifier.1.weight": "classifier.kernel", "classifier.1.bias": "classifier.bias"}
-    return _from_torch(arrays, table, {}, {**provenance, "importer": "torchvision"})
+    importer = "pytorch" if counts_activations else "torchvision"
+    return _from_torch(arrays, table, {}, {**provenance, "importer": importer})
 
 
 def from_timm(

@@ -29,7 +29,7 @@ from deeplab_mnv2.training.log import read_metrics
 from deeplab_mnv2.training.workdir import load_model, open_workdir
 from deeplab_mnv2.weights.keras import _TABLE as KERAS_NAMES
 from tests.conftest import SHARED, tiny_config
-from tests.support import damage
+from tests.support import damage, torch_files
 from tests.support.evaluations import made_up
 from tests.support.frozen_graphs import FrozenGraph
 from tests.support.mutations import (
@@ -132,14 +132,11 @@ def write_hugging_face(folder: Path, *, target: str) -> Path:
     return folder / target
 
 
-def write_torch(folder: Path) -> Path:
-    import torch  # noqa: PLC0415 - an extra
-
+def write_torch(folder: Path, *, legacy: bool) -> Path:
     stored = write_hugging_face(folder, target="model.safetensors")
-    tensors = safetensors.numpy.load_file(stored)
-    stored.unlink()
     path = folder / "net.pth"
-    torch.save({name: torch.from_numpy(array) for name, array in tensors.items()}, path)
+    torch_files.save(safetensors.numpy.load_file(stored), path, legacy=legacy)
+    stored.unlink()
     return path
 
 
@@ -300,7 +297,8 @@ SAMPLES = {
         lambda path: weights.read(str(path.parent)),
         _JSON,
     ),
-    "pytorch": Sample(write_torch, read_weights, _ZIP, needs="torch"),
+    "pytorch": Sample(partial(write_torch, legacy=False), read_weights, _ZIP),
+    "pytorch legacy": Sample(partial(write_torch, legacy=True), read_weights, (mutate_bytes,)),
     "keras h5": Sample(
         partial(write_keras, suffix="h5"), read_weights, (mutate_bytes,), needs="h5py"
     ),
