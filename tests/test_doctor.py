@@ -27,8 +27,11 @@ def root(tmp_path) -> Path:
     return tmp_path
 
 
-def examine(root: Path, classes: int = len(damage.CLASSES)):
+def examine(root: Path, classes: int = 0):
     train, val = (Folder(root=str(root), split=split) for split in damage.SPLITS)
+    if not classes:
+        names = root / "classes.txt"
+        classes = len(names.read_text().split()) if names.exists() else len(damage.CLASSES)
     config = Config(DataConfig(train, val), ModelConfig(num_classes=classes))
     return diagnose(config, [train, val])
 
@@ -100,6 +103,12 @@ def fault_exif(root):
     exif[0x0112] = 3
     Image.open(image(root)).save(image(root), exif=exif)
     return "EXIF rotation", "train_1.jpg"
+
+
+def fault_float_samples(root):
+    Image.fromarray(np.zeros((48, 64), np.float32)).save(root / "JPEGImages/train_1.tif")
+    image(root).unlink()
+    return "sample type", "floating-point numbers"
 
 
 def fault_label_size(root):
@@ -194,6 +203,27 @@ def fault_absent_class(root):
     return "class absent", "3 (ship)"
 
 
+def fault_masks_of_0_and_255(root):
+    (root / "classes.txt").write_text("sea\nland\n")
+    for path in (root / "SegmentationClass").iterdir():
+        damage.write_label(path, np.where(damage.label() > 2, 255, 0).astype(np.uint8))
+    return "black and white", "if 255 is land in them, set the data set's values=(0, 255)"
+
+
+def fault_some_masks_of_0_and_255(root):
+    (root / "classes.txt").write_text("sea\nland\n")
+    for path in (root / "SegmentationClass").iterdir():
+        land = 255 if path == label(root) else 1
+        damage.write_label(path, np.where(damage.label() > 2, land, 0).astype(np.uint8))
+    return "some black and white", "1 of 6 labels of train"
+
+
+def fault_class_file(root):
+    (root / "classes.txt").unlink()
+    (root / "SegmentationClass").rename(root / "labels")
+    return "split entry", "classes.txt does not exist"
+
+
 def fault_grey_label(root):
     Image.fromarray(damage.label()).save(label(root))
     return "grey labels", "1 of 6 labels of train"
@@ -211,6 +241,7 @@ FAULTS = [value for name, value in list(globals().items()) if name.startswith("f
 # What else is then true: files of a list that is gone are unlisted, and so on.
 CONSEQUENCES = {
     "fault_no_list": {"unlisted files"},
+    "fault_masks_of_0_and_255": {"class absent"},
     "fault_entry_without_label": {"unlisted files"},
 }
 
@@ -240,6 +271,34 @@ def test_goes_on_past_every_damaged_file(root):
     errors = [finding for finding in findings if finding.severity == "error"]
     assert len(errors) == 4
     assert [len(split.examinations) for split in surveys] == [6, 3]
+
+
+def test_file_names_that_are_no_text(root):
+    """They are shown as Python writes them; the results can be printed and stored in UTF-8."""
+    name = os.fsdecode(b"caf\xe9")
+    image(root).rename(image(root, name))
+    label(root).rename(label(root, name))
+    path = root / "ImageSets/Segmentation/train.txt"
+    path.write_bytes(path.read_bytes().replace(b"train_1", b"caf\xe9"))
+    assert examine(root)[1] == []
+    image(root, name).write_bytes(image(root, name).read_bytes()[:-900])
+    ids = damage.label()
+    ids[10, :7] = 5
+    damage.write_label(label(root, name), ids)
+    surveys, findings = examine(root)
+    assert [f.kind for f in findings] == ["damaged", "label id"]
+    assert "JPEGImages/caf\\udce9.jpg" in findings[0].message
+    assert "SegmentationClass/caf\\udce9.png holds ids" in findings[1].message
+    assert all((f.where + f.message).isprintable() for f in findings)
+    assert surveys[0].examinations[1].name == "caf\\udce9"
+
+
+def test_a_missing_root_is_a_finding(root, config):
+    val = Folder(root=f"{root}/nowhere", split="val")
+    surveys, findings = diagnose(config, [val])
+    assert surveys == []
+    assert [f.kind for f in findings] == ["split entry"]
+    assert f"{root}/nowhere is no folder" in findings[0].message
 
 
 def test_classes_must_agree(root):

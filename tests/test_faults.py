@@ -181,6 +181,12 @@ def test_nothing_but_images_is_opened(tmp_path):
         {"split": "../../../etc/passwd"},
         {"split": "x" * 300},
         {"split": "\udc80"},
+        {"images": "\ud800"},
+        {"root": "~" * 300},
+        {"label_pattern": "{name}\0"},
+        {"label_pattern": "{name}" + "x" * 5_000},
+        {"image_pattern": "../{name}"},
+        {"values": tuple(range(300))},
     ],
     ids=lambda settings: ascii(settings)[:40],
 )
@@ -190,13 +196,13 @@ def test_hostile_settings_of_a_folder(tmp_path, settings):
     assert outcome(folder.open) is None
 
 
-def test_links_out_of_a_data_set_are_not_followed_by_lists(tmp_path):
-    root, secret = tmp_path / "data", tmp_path / "secret.png"
+def test_paths_out_of_a_data_set_are_not_followed_by_lists(tmp_path):
+    root = tmp_path / "data"
     damage.write_data_set(root)
-    write_label(tmp_path, palette=True).rename(secret)
-    (root / "link.png").symlink_to(secret)
+    write_label(tmp_path, palette=True).rename(tmp_path / "secret.png")
     (root / "loop.png").symlink_to("loop.png")
-    for name in ("link.png", "loop.png", str(secret), "../secret.png"):
+    (root / "JPEGImages/away").symlink_to(tmp_path / "elsewhere")
+    for name in ("loop.png", "../secret.png", "JPEGImages/../../secret.png", "/../secret.png"):
         path = root / "ImageSets/Segmentation/train.txt"
         path.write_text(f"JPEGImages/train_0.jpg {name}\n")
         assert outcome(Folder(root=str(root), split="train").open) is None

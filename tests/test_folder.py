@@ -1,5 +1,10 @@
 """Folders as users have them, with the mistakes they make."""
 
+import copy
+import dataclasses
+import hashlib
+import os
+import pickle
 import shutil
 from pathlib import Path
 
@@ -103,6 +108,236 @@ def test_classes_have_names_of_their_own(voc):
     (voc / "classes.txt").write_text("background\nunused\nunused\n")
     with pytest.raises(UserError, match="names 'unused' twice"):
         Folder(root=str(voc), split="val").open()
+
+
+def test_a_root_that_is_not_there_is_named_first(voc, config):
+    for root in (f"{voc}/nowhere", "~/no such folder", f"{voc}/ImageSets/Segmentation/val.txt"):
+        folder = Folder(root=root, split="val")
+        shown = os.path.expanduser(root)
+        config.data = dataclasses.replace(config.data, train=folder, val=folder)
+        for ask in (lambda: folder.class_names, folder.open, folder.digest, config.check):  # noqa: B023
+            with pytest.raises(UserError, match=f"^{shown} is no folder; set the data set's root"):
+                ask()
+
+
+def test_the_root_may_begin_with_the_home_folder(voc, monkeypatch):
+    monkeypatch.setenv("HOME", str(voc.parent))
+    folder = Folder(root=f"~/{voc.name}", split="val")
+    assert folder.open().names == ("2007_1", "2007_0")
+    assert folder.digest() == Folder(root=str(voc), split="val").digest()
+    assert folder.root == f"~/{voc.name}"
+
+
+def test_vocs_classes_are_those_of_vocs_layout_alone(voc):
+    with pytest.raises(UserError, match=r"names\.txt does not exist; write the classes there"):
+        open_val(voc, classes="names.txt")
+    assert len(open_val(voc, labels="SegmentationClass")) == 2
+    (voc / "JPEGImages").rename(voc / "photos")
+    with pytest.raises(UserError, match=r"classes\.txt does not exist; write the classes there"):
+        open_val(voc, images="photos")
+    (voc / "classes.txt").write_text("".join(f"{number}\n" for number in range(21)))
+    assert open_val(voc, images="photos").num_classes == 21
+
+
+def lay_out(root: Path, *names: str) -> None:
+    """Write images (in colour) and labels of the ids 0, 1 and 255 (grey PNGs, `!` before them)."""
+    (root / "classes.txt").write_text("background\nthing\n")
+    for name in names:
+        path = root / name.lstrip("!")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if name.startswith("!"):
+            Image.fromarray(np.array([[0, 1, 255]], np.uint8)).save(path)
+        else:
+            Image.new("RGB", (3, 1), "red").save(path)
+
+
+def found(root: Path, **settings) -> dict[str, str]:
+    """Return the label of each image of a folder without lists, and read them all."""
+    source = Folder(root=str(root), split="train", lists="", **settings).open()
+    assert all(example["label"].tolist() == [[0, 1, 255]] for example in source)
+    return {str(i.relative_to(root)): str(j.relative_to(root)) for i, j in source.pairs}
+
+
+@pytest.mark.parametrize(
+    ("files", "settings"),
+    [
+        # One folder, told apart by the suffix, by a word of the name, or by both.
+        ({"d/a.jpg": "d/a.png", "d/b.tif": "d/b.png"}, {"images": "d", "labels": "d"}),
+        ({"d/a.jpg": "d/a_mask.png", "d/a1.jpg": "d/a1_mask.png"}, {"images": "d", "labels": "d"}),
+        ({"d/a.png": "d/a_L.png", "d/a1.png": "d/a1_L.png"}, {"images": "d", "labels": "d"}),
+        ({"a.jpg": "a_mask.png"}, {"images": "", "labels": "."}),
+        # The same, described.
+        (
+            {"d/a.jpg": "d/a_mask.png", "d/b_mask.jpg": "d/b_mask_mask.png"},
+            {"images": "d", "labels": "d", "label_pattern": "{name}_mask.png"},
+        ),
+        (
+            {"d/a.jpg": "d/mask_a.png"},
+            {"images": "d", "labels": "d", "label_pattern": "mask_{name}.png"},
+        ),
+        (
+            {"d/a.jpg": "d/a/mask.png"},
+            {"images": "d", "labels": "d", "label_pattern": "{name}/mask.png"},
+        ),
+        # CamVid, Cityscapes, and labels in a folder below that of the images.
+        ({"i/a.png": "l/a_L.png"}, {"images": "i", "labels": "l", "label_pattern": "{name}_L.png"}),
+        (
+            {"l8/train/ulm/a_leftImg8bit.png": "gt/train/ulm/a_gtFine_labelTrainIds.png"},
+            {
+                "images": "l8/{split}",
+                "labels": "gt/{split}",
+                "image_pattern": "{name}_leftImg8bit",
+                "label_pattern": "{name}_gtFine_labelTrainIds.png",
+            },
+        ),
+        ({"d/a.png": "d/masks/a.png"}, {"images": "d", "labels": "d/masks"}),
+        ({"d/a.jpg": "d/a.png", "d/in/a.jpg": "d/in/a.png"}, {"images": "d", "labels": "d"}),
+    ],
+)
+def test_labels_beside_images_and_elsewhere(tmp_path, files, settings):
+    lay_out(tmp_path, *files, *(f"!{label}" for label in files.values()))
+    assert found(tmp_path, **settings) == files
+    # What Macs and file managers leave there is no photograph.
+    folder = tmp_path / next(iter(files))
+    (folder.parent / f"._{folder.name}").write_bytes(b"\0\5\x16\7")
+    (folder.parent / ".thumbnails").mkdir()
+    lay_out(tmp_path, str(folder.parent / ".thumbnails/a.jpg"))
+    assert found(tmp_path, **settings) == files
+    # A list of the same names gives the same pairs.
+    names = [
+        str(Path(image).relative_to(settings["images"].format(split="train"))) for image in files
+    ]
+    (tmp_path / "list.txt").write_text("\n".join(names))
+    source = Folder(root=str(tmp_path), split="train", lists="list.txt", **settings).open()
+    assert [str(label.relative_to(tmp_path)) for _, label in source.pairs] == list(files.values())
+
+
+def test_labels_beside_images_are_not_guessed_where_a_file_is_over(tmp_path):
+    lay_out(tmp_path, "d/a.jpg", "!d/a_mask.png", "d/b.jpg")
+    with pytest.raises(UserError, match=r"d/a\.png, the label of .*set the data set's labels and"):
+        found(tmp_path, images="d", labels="d")
+
+
+def test_labels_of_no_image_are_passed_over(tmp_path):
+    lay_out(tmp_path, "d/a.jpg", "!d/a_mask.png", "!d/b_mask.png")
+    settings = {"images": "d", "labels": "d", "label_pattern": "{name}_mask.png"}
+    assert found(tmp_path, **settings) == {"d/a.jpg": "d/a_mask.png"}
+
+
+@pytest.mark.parametrize("setting", ["image_pattern", "label_pattern"])
+def test_a_pattern_has_a_place_for_the_name(voc, setting):
+    for pattern in ("mask.png", "{name}_{name}.png"):
+        with pytest.raises(UserError, match=rf"Folder\.{setting}='.*it must be a file name with"):
+            open_val(voc, **{setting: pattern})
+
+
+def test_linked_folders_are_followed_once(tmp_path):
+    lay_out(tmp_path, "i/in/a.jpg", "!l/in/a.png")
+    (tmp_path / "i/also").symlink_to("in")
+    (tmp_path / "i/round").symlink_to("..")
+    assert found(tmp_path, images="i", labels="l") == {"i/in/a.jpg": "l/in/a.png"}
+
+
+def values_of(root: Path, values: tuple[int, ...], *rows: list[int]) -> Folder:
+    lay_out(root, "i/a.jpg")
+    (root / "l").mkdir(exist_ok=True)
+    Image.fromarray(np.array(rows, np.uint8)).save(root / "l/a.png")
+    return Folder(root=str(root), split="", images="i", labels="l", lists="", values=values)
+
+
+@pytest.mark.parametrize(
+    ("values", "row", "ids"),
+    [
+        ((), [0, 1, 255], [0, 1, 255]),
+        ((0, 255), [0, 255, 255], [0, 1, 1]),
+        ((255, 0), [0, 255, 255], [1, 0, 0]),
+        ((1, 2), [0, 1, 2], [255, 0, 1]),
+        ((1, 2), [255, 1, 2], [255, 0, 1]),
+        ((50, 200), [0, 50, 200], [255, 0, 1]),
+        ([0, 128], [0, 128, 255], [0, 1, 255]),
+    ],
+)
+def test_values_say_which_class_a_label_means(tmp_path, values, row, ids):
+    folder = values_of(tmp_path, values, row)
+    label = folder.open()[0]["label"]
+    assert label.tolist() == [ids]
+    assert label.dtype == np.uint8
+    assert pickle.loads(pickle.dumps(folder.open()))[0]["label"].tolist() == [ids]
+
+
+def test_values_that_are_no_class_are_refused(tmp_path):
+    folder = values_of(tmp_path, (0, 255), [0, 127, 255])
+    with pytest.raises(
+        UserError, match=r"a\.png holds the value 127, which is no class's \(0, 255\)"
+    ):
+        folder.open()[0]
+    for values in ((1,), (1, 1), (0, 256), (-1, 0), (0, 1, 2)):
+        folder = values_of(tmp_path, values, [0, 1, 1])
+        with pytest.raises(UserError, match=r"Folder\.values=.*2 different numbers from 0 to 255"):
+            folder.open()
+
+
+def test_the_digest_is_of_the_names_and_of_what_labels_mean(voc):
+    """As published scores carry it: the sha256 of the names, a line each."""
+    folder = Folder(root=str(voc), split="val")
+    assert folder.digest() == hashlib.sha256(b"2007_1\n2007_0\n").hexdigest()[:16]
+    (voc / "classes.txt").write_text("a\nb\n")
+    for path in (voc / "SegmentationClass").iterdir():
+        shutil.copy(path, path.with_name(f"{path.stem}_L.png"))
+    others = [
+        folder,
+        dataclasses.replace(folder, values=(0, 255)),
+        dataclasses.replace(folder, values=(255, 0)),
+        dataclasses.replace(folder, label_pattern="{name}_L.png"),
+    ]
+    assert len({other.digest() for other in others}) == len(others)
+
+
+def test_the_digest_of_real_voc(shared):
+    assert Folder(root=str(shared / "voc2012"), split="val").digest() == "32de0cf845f36281"
+
+
+def test_a_setting_that_does_not_exist_is_refused(voc):
+    folder = Folder(root=str(voc), split="val")
+    with pytest.raises(UserError, match=r"no setting Folder\.splitt; did you mean Folder\.split\?"):
+        folder.splitt = "train"  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(UserError, match=r"Folder\.split=3 is of another type.*a text"):
+        folder.split = 3  # pyright: ignore[reportAttributeAccessIssue]
+    for same in (copy.deepcopy(folder), pickle.loads(pickle.dumps(folder))):
+        assert same == folder
+        assert same.open().names == folder.open().names
+
+
+@dataclasses.dataclass
+class Backwards(Folder):
+    """A subclass with a setting of its own."""
+
+    half: bool = False
+
+    def open(self):
+        source = super().open()
+        pairs, names = source.pairs[::-1], source.names[::-1]
+        return dataclasses.replace(source, pairs=pairs, names=names)
+
+
+def test_a_subclass_has_settings_of_its_own(voc):
+    data = dataclasses.replace(Backwards(root=str(voc), split="val"), half=True)
+    assert data.open().names == ("2007_0", "2007_1")
+    data.half = False
+    assert pickle.loads(pickle.dumps(data)) == data
+    with pytest.raises(
+        UserError, match=r"no setting Backwards\.hallf; did you mean Backwards\.half"
+    ):
+        data.hallf = True  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_a_source_is_a_sequence(voc):
+    source = open_val(voc)
+    assert [example["name"] for example in source] == ["2007_1", "2007_0"]
+    assert source[-1]["name"] == "2007_0"
+    for index in (2, -3):
+        with pytest.raises(IndexError):
+            source[index]
 
 
 def break_missing_folder(root):

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from deeplab_mnv2.config import IGNORE_LABEL, Config, DataConfig, EvaluationConfig, ModelConfig
-from deeplab_mnv2.data.pipeline import evaluation_batches, training_batches
+from deeplab_mnv2.data.pipeline import (
+    Chosen,
+    _Indexed,
+    _Tolerant,
+    evaluation_batches,
+    training_batches,
+)
 from deeplab_mnv2.data.shapes import Shapes
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.tasks.segmentation.padding import FILL, PrepareForScoring, bucket_side
@@ -156,6 +162,21 @@ def test_a_damaged_example_ends_the_run_or_its_neighbour_takes_its_place(config)
     told = {"": 8, "3 is damaged. 4 is damaged.": 1, "4 is damaged.": 1}
     assert dict(zip(*np.unique(batch["damage"], return_counts=True), strict=True)) == told
     assert set(batch["name"][batch["damage"] != ""]) == {"5"}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [_Tolerant(_Numbered()), _Indexed(_Numbered()), Chosen(_Numbered(), np.arange(10))],
+    ids=lambda source: type(source).__name__,
+)
+def test_sources_end_where_they_are_said_to(source):
+    """Whatever their own source does; `_Numbered` takes any index."""
+    assert [example["name"] for example in source] == [str(index) for index in range(10)]
+    assert source[np.int64(-1)]["name"] == "9"
+    assert source[-1].get("index", 9) == 9
+    for index in (10, -11):
+        with pytest.raises(IndexError):
+            source[index]
 
 
 def test_a_source_with_nothing_but_damage_is_refused(config):

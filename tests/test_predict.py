@@ -1,5 +1,6 @@
 """From arguments to results: names, misses, and the command as a user runs it."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -93,6 +94,62 @@ def test_what_names_no_image_is_told(photos):
     assert [miss.split()[0] for miss in misses] == ["empty", "nothing.jpg", "*.gif"]
 
 
+def test_linked_folders_are_followed_once(photos):
+    (photos / "c").mkdir()
+    (photos / "c/linked").symlink_to("../b")
+    (photos / "c/again").symlink_to("linked")
+    (photos / "c/round").symlink_to("..")
+    assert _names("c") == {"c/again/x.jpg": "x.jpg", "c/again/x.png": "x.png"}
+    # A folder keeps its own path where it has one.
+    (photos / "a/link").symlink_to("deep")
+    assert _names("a") == {"a/x.jpg": "x", "a/deep/y.PNG": "deep/y"}
+    assert _names("a/**/*.PNG") == {"a/deep/y.PNG": "deep/y"}
+    assert _names("c/**/x.jpg") == {"c/again/x.jpg": "again/x"}
+
+
+def test_hidden_files_are_no_photographs_unless_named(photos):
+    for name in ("a/._x.jpg", "a/.trash/old.jpg"):
+        (photos / name).parent.mkdir(exist_ok=True)
+        (photos / name).write_bytes((photos / "a/x.jpg").read_bytes())
+    both = {"a/x.jpg": "x", "a/deep/y.PNG": "deep/y"}
+    assert _names("a") == both
+    assert _names("a/**") == both
+    assert _names("a/*.jpg") == {"a/x.jpg": "x"}
+    assert _names("a/._x.jpg") == {"a/._x.jpg": "._x"}
+    assert _names("a/.trash") == {"a/.trash/old.jpg": "old"}
+    assert _names("a/.*/*.jpg") == {"a/.trash/old.jpg": ".trash/old"}
+
+
+def test_folders_that_a_pattern_matches_are_searched(photos):
+    assert _names("a/*") == {"a/x.jpg": "x", "a/deep/y.PNG": "deep/y"}
+    assert set(_names("[ab]")) == {"a/x.jpg", "a/deep/y.PNG", "b/x.jpg", "b/x.png"}
+    # A file of that very name is no pattern.
+    (photos / "[ab]").symlink_to("a/x.jpg")
+    assert _names("[ab]") == {"[ab]": "[ab]"}
+
+
+def test_nothing_is_left_out_without_a_word(photos, monkeypatch):
+    (photos / "a/gone.jpg").symlink_to("nowhere.jpg")
+    for name in ("x.heic", "y.HEIC", "deep/z.gif", "notes.txt"):
+        (photos / "a" / name).touch()
+    listdir = os.listdir
+
+    def locked(folder):
+        if Path(folder).name == "deep":
+            raise PermissionError(13, "Permission denied")
+        return listdir(folder)
+
+    results, misses = find_images(["a"], Path("out"))
+    # A broken link is an image that cannot be read.
+    assert [image.name for image in results] == ["y.PNG", "gone.jpg", "x.jpg"]
+    assert len(misses) == 1
+    assert "a/deep/z.gif is left out (3 such files in a)" in misses[0]
+    monkeypatch.setattr(os, "listdir", locked)
+    results, misses = find_images(["a"], Path("out"))
+    assert [image.name for image in results] == ["gone.jpg", "x.jpg"]
+    assert "The folder a/deep cannot be read (Permission denied)" in misses[0]
+
+
 def test_results_never_overwrite_an_image(photos):
     with pytest.raises(UserError, match=r"overwrite .*b/x\.png"):
         find_images(["b/x.png"], Path("b"))
@@ -141,18 +198,26 @@ def test_the_command(photos):
     weights.save("tiny.safetensors", random_weights(**TINY))
     Path("damaged.png").write_text("no image")
     command = [sys.executable, "-m", "deeplab_mnv2.predict", "--weights=tiny.safetensors"]
-    listed = "a/x.jpg\nnothing.jpg\n"
+    # As Windows writes it, and a name that is no text.
+    Path(os.fsdecode(b"caf\xe9.jpg")).write_bytes(Path("a/x.jpg").read_bytes())
+    listed = b"\xef\xbb\xbfa/x.jpg\r\n\r\nnothing.jpg\r\ncaf\xe9.jpg"
     done = subprocess.run(
         [*command, "--output", "out", "-", "b/x.png", "damaged.png"],
-        input=listed,
+        input=listed.decode("latin-1"),
+        encoding="latin-1",
         capture_output=True,
-        text=True,
         check=False,
     )
     assert done.returncode == 1, done.stderr
-    assert "2 images" in done.stdout
+    assert "3 images" in done.stdout
     errors = done.stderr.splitlines()
     assert [line.startswith("error: ") for line in errors] == [True, True]
     assert "nothing.jpg" in errors[0]
     assert "damaged.png" in errors[1]
-    assert sorted(p.name for p in Path("out").rglob("*.png")) == ["x.png", "x.png"]
+    written = [os.fsencode(p.name) for p in Path("out").rglob("*.png")]
+    assert sorted(written) == [b"caf\xe9.png", b"x.png", b"x.png"]
+    done = subprocess.run(
+        [*command, "--output", "out", "-"], input="a/x.jpg".encode("utf-16"), capture_output=True
+    )
+    assert done.returncode == 2
+    assert b"standard input is no text" in done.stderr

@@ -12,6 +12,10 @@ def test_presence_is_read_off_the_labels():
         assert set(np.flatnonzero(row)) == held
 
 
+def test_an_empty_source_has_no_rows():
+    assert classes_present([], 21, threads=1).shape == (0, 21)
+
+
 def test_rare_classes_are_repeated_by_the_root_of_their_rarity():
     present = np.zeros((1000, 3), bool)
     present[:, 0] = True  # everywhere: once

@@ -71,3 +71,33 @@ def test_digest_tells_data_sets_apart():
 def test_unknown_split_is_named(split):
     with pytest.raises(UserError, match="split"):
         Shapes(split=split).open()
+
+
+def test_scenes_end_where_they_are_said_to():
+    source = Shapes(length=3, size=33).open()
+    names = [example["name"] for example in source]
+    assert names == ["scene_00000", "scene_00001", "scene_00002"]
+    assert source[-1]["name"] == names[-1]
+    np.testing.assert_array_equal(source[np.int64(-1)]["image"], source[2]["image"])
+    for index in (3, -4):
+        with pytest.raises(IndexError):
+            source[index]
+
+
+@pytest.mark.parametrize("settings", [{"length": -1}, {"size": 7}, {"seed": -1}])
+def test_settings_out_of_range_are_named(settings):
+    name = next(iter(settings))
+    with pytest.raises(UserError, match=rf"Shapes\.{name}=-?\d is out of range"):
+        Shapes(**settings).open()
+
+
+def test_the_smallest_scenes_can_be_drawn():
+    for seed in range(3):
+        for example in Shapes(length=30, size=8, seed=seed).open():
+            assert example["image"].shape[:2] == example["label"].shape
+            assert min(example["label"].shape) >= 6
+
+
+def test_a_setting_that_does_not_exist_is_refused():
+    with pytest.raises(UserError, match=r"Shapes\.lenght; did you mean Shapes\.length\?"):
+        Shapes().lenght = 3  # pyright: ignore[reportAttributeAccessIssue]

@@ -145,6 +145,9 @@ def test_source_survives_pickling(release, tmp_path):
     copy = pickle.loads(pickle.dumps(source))
     assert len(copy) == len(source)
     np.testing.assert_array_equal(copy[1]["label"], source[1]["label"])
+    np.testing.assert_array_equal(copy[-1]["label"], source[1]["label"])
+    with pytest.raises(IndexError):
+        copy[2]
 
 
 def test_digest_is_of_the_names_in_order(release, tmp_path):

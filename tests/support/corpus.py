@@ -6,6 +6,7 @@ A damaged file is a function of (sample, seed), so that whatever `fuzz.py` finds
 import dataclasses
 import importlib.util
 import json
+import os
 import shutil
 import zipfile
 import zlib
@@ -41,6 +42,7 @@ from tests.support.mutations import (
     mutate_member,
     mutate_png,
     mutate_tail,
+    mutate_words,
 )
 from tests.support.random_weights import random_weights
 
@@ -119,6 +121,14 @@ def read_folder(path: Path, *, above: int) -> list:
     folder.digest()
     source = folder.open()
     return [source[index] for index in range(len(source))]
+
+
+def read_list(path: Path) -> list:
+    """Read a data set by its list, in which every image that is read must be named."""
+    listed = path.read_bytes()
+    for image, _ in Folder(root=str(path.parents[2]), split="train").open().pairs:
+        assert os.fsencode(image.stem) in listed, f"{image} is in no line"
+    return read_folder(path, above=2)
 
 
 def write_native(folder: Path) -> Path:
@@ -240,6 +250,7 @@ def _images() -> dict[str, Sample]:
         "tiff lzw": {"suffix": "tif", "compression": "tiff_lzw", "turned": True},
         "tiff jpeg": {"suffix": "tif", "compression": "jpeg"},
         "tiff 16 bits": {"suffix": "tif", "mode": "16"},
+        "tiff float": {"suffix": "tif", "mode": "F"},
     }
     return {
         name: Sample(
@@ -274,8 +285,8 @@ SAMPLES = {
     **_labels(),
     "list": Sample(
         partial(write_folder, target="ImageSets/Segmentation/train.txt"),
-        partial(read_folder, above=2),
-        (mutate_list, mutate_list, mutate_bytes),
+        read_list,
+        (mutate_list, mutate_words, mutate_bytes),
     ),
     "classes": Sample(
         partial(write_folder, target="classes.txt"), partial(read_folder, above=0), (mutate_bytes,)

@@ -118,8 +118,30 @@ def mutate_list(data: bytes, rng: np.random.Generator) -> bytes:
         b"{split} {0}",
         "\N{RIGHT-TO-LEFT OVERRIDE}gnp.0_niart".encode(),
         b"/" * 3_000,
+        b'"',
+        b'""',
+        b'"JPEGImages/train_0.jpg" "',
+        b"#" * 3_000,
+        b"a," * 3_000,
+        b"caf\xe9.jpg|\x85",
+        b"._train_0",
+        b"\\\\server\\train_0.jpg",
     )
     return data + b"\n" + lines[rng.integers(len(lines))] + b"\n"
+
+
+def mutate_words(data: bytes, rng: np.random.Generator) -> bytes:
+    """Put words of a list, paths and separators together in one more line."""
+    words = data.split() or [b"x"]
+    folders = (b"", b"/", b"./", b"JPEGImages/", b"SegmentationClass/", b"../", b"\\")
+    suffixes = (b"", b".jpg", b".png", b".JPG", b".")
+    separators = (b" ", b"\t", b",", b"|", b" , ", b";", b'","', b"\r", b"\x0c", b"#")
+    line = b""
+    for _ in range(rng.integers(1, 4)):
+        parts = folders, words, suffixes, separators
+        line += b"".join(choices[rng.integers(len(choices))] for choices in parts)
+    quote = b'"' if rng.random() < 0.2 else b""
+    return data + b"\n" + quote + line + quote + b"\n"
 
 
 def mutate_tail(data: bytes, rng: np.random.Generator) -> bytes:
