@@ -28,7 +28,8 @@ from deeplab_mnv2.training.log import Log, read_metrics
 from deeplab_mnv2.training.loop import Loop
 from deeplab_mnv2.training.optimizer import make_optimizer
 from deeplab_mnv2.training.signals import StopSignal
-from deeplab_mnv2.training.state import create_state, make_train_step
+from deeplab_mnv2.training.state import create_state
+from deeplab_mnv2.training.step import make_train_step
 from deeplab_mnv2.training.workdir import open_workdir, write_settings
 
 

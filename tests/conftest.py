@@ -28,7 +28,7 @@ from deeplab_mnv2.config import (  # noqa: E402 - jax must be configured first
     OptimizerConfig,
     TrainConfig,
 )
-from deeplab_mnv2.data.classes import voc_palette  # noqa: E402
+from deeplab_mnv2.data.palette import voc_palette  # noqa: E402
 from deeplab_mnv2.data.shapes import Shapes  # noqa: E402
 from deeplab_mnv2.models import mobilenet_v2  # noqa: E402
 

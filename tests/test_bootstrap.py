@@ -4,12 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from deeplab_mnv2.tasks.segmentation.metrics import (
-    difference_intervals,
-    iou_per_class,
-    miou,
-    score_intervals,
-)
+from deeplab_mnv2.tasks.segmentation.intervals import difference_intervals, score_intervals
+from deeplab_mnv2.tasks.segmentation.metrics import iou_per_class, miou
 
 
 def random_confusions(images: int = 60, classes: int = 4, seed: int = 0) -> np.ndarray:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deeplab_mnv2.data.classes import voc_palette
 from deeplab_mnv2.data.folder import Folder
+from deeplab_mnv2.data.palette import voc_palette
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.inspection.split import (
     list_entries,

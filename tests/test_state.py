@@ -15,7 +15,8 @@ from deeplab_mnv2.sharding import batch_sharding, state_sharding, to_devices
 from deeplab_mnv2.tasks.task_of import task_of
 from deeplab_mnv2.training.checkpoint import Checkpoints, abstract
 from deeplab_mnv2.training.optimizer import make_optimizer
-from deeplab_mnv2.training.state import create_state, make_train_step
+from deeplab_mnv2.training.state import create_state
+from deeplab_mnv2.training.step import make_train_step
 from tests.support.meshes import mesh_of
 
 pytestmark = pytest.mark.usefixtures("one_block_a_stage")

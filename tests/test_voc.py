@@ -24,7 +24,8 @@ import tensorflow_datasets as tfds
 
 from deeplab_mnv2.data import voc
 from deeplab_mnv2.data.archive import Archive
-from deeplab_mnv2.data.classes import VOC_CLASSES, voc_palette
+from deeplab_mnv2.data.classes import VOC_CLASSES
+from deeplab_mnv2.data.palette import voc_palette
 from deeplab_mnv2.data.voc import Voc, VocSegmentation
 from deeplab_mnv2.errors import UserError
 

@@ -7,6 +7,7 @@ overrides set attributes.
 """
 
 from deeplab_mnv2.config.data import DataConfig, DataSet, Source
+from deeplab_mnv2.config.evaluation import EvaluationConfig
 from deeplab_mnv2.config.loss import (
     CrossEntropy,
     Dice,
@@ -43,7 +44,8 @@ from deeplab_mnv2.config.optimizer import (
     RmsProp,
     Sgd,
 )
-from deeplab_mnv2.config.run import Config, EvaluationConfig, TrainConfig, to_dict
+from deeplab_mnv2.config.run import Config, to_dict
+from deeplab_mnv2.config.train import TrainConfig
 
 __all__ = [
     "CONVENTION",

@@ -1,4 +1,4 @@
-"""A whole run: how long it trains, how it is scored, and all its settings together."""
+"""A whole run: all its settings together, checked against each other, and stored as JSON."""
 
 import dataclasses
 from typing import Any, ClassVar
@@ -7,117 +7,12 @@ import numpy as np
 
 from deeplab_mnv2.config.checks import Section
 from deeplab_mnv2.config.data import DataConfig
+from deeplab_mnv2.config.evaluation import EvaluationConfig
 from deeplab_mnv2.config.loss import CrossEntropy, Loss, check_loss
-from deeplab_mnv2.config.model import FREEZABLE, PARTS, BackboneConfig, DeepLabConfig
+from deeplab_mnv2.config.model import BackboneConfig, DeepLabConfig
 from deeplab_mnv2.config.optimizer import OptimizerConfig
+from deeplab_mnv2.config.train import TrainConfig
 from deeplab_mnv2.errors import UserError
-
-
-@dataclasses.dataclass
-class TrainConfig(Section):
-    """The loop: how long, how often, on what."""
-
-    SECTION: ClassVar[str] = "train"
-
-    total_steps: int = 30_000
-    # Global batch; each step splits it into `accumulate` parts run one after the other.
-    batch_size: int = 16
-    accumulate: int = 1
-    seed: int = 0
-    log_every: int = 10
-    eval_every: int = 1000
-    checkpoint_every: int = 1000
-    # Save as well when this many seconds have passed since the last save; 0 does not.
-    checkpoint_every_seconds: int = 0
-    # A step whose loss or gradient is not finite is left out; then "stop" or "skip" over it.
-    nonfinite: str = "stop"
-    # Initial weights: a file, a folder or hf://owner/name; "" starts at random.
-    init_weights: str = ""
-    # Which PARTS of them to take, the rest starts at random; () takes all where the head fits
-    # (settings, number and names of the classes), and else the backbone.
-    init_parts: tuple[str, ...] = ()
-    # Decay of the moving average of the weights, which is then what is scored; 0 is off.
-    ema_decay: float = 0.0
-    # Use the stored norm statistics in training instead of the batch's.
-    freeze_norm: bool = False
-    # What stays as it is, norm statistics included: "backbone", "backbone.stem",
-    # "backbone.stages.0" and so on, "aspp", "decoder", "classifier".
-    # A step costs less the more of the network's beginning is frozen: nothing flows back into it.
-    freeze: tuple[str, ...] = ()
-    # Also log to this project at Weights & Biases (pip install "deeplab_mnv2[wandb]"); "" does not.
-    wandb_project: str = ""
-    # Devices along which parameters, and image rows, are split; the rest is data parallel.
-    fsdp: int = 1
-    space: int = 1
-
-    def check(self) -> None:
-        """Check every setting.
-
-        Raises:
-            UserError: one is out of range.
-        """
-        steps = ("total_steps", "log_every", "eval_every", "checkpoint_every")
-        self.require_at_least(1, *steps, "batch_size", "accumulate", "fsdp", "space")
-        self.require_at_least(0, "seed", "checkpoint_every_seconds")
-        self.require_one_of(("stop", "skip"), "nonfinite")
-        self.require(0 <= self.ema_decay < 1, "ema_decay", "in [0, 1)")
-        self.require(
-            self.batch_size % self.accumulate == 0,
-            "accumulate",
-            f"a divisor of train.batch_size={self.batch_size}",
-        )
-        for name, choices in (("freeze", FREEZABLE), ("init_parts", PARTS)):
-            self.require(
-                set(getattr(self, name)) <= set(choices), name, f"some of {', '.join(choices)}"
-            )
-
-
-@dataclasses.dataclass
-class EvaluationConfig(Section):
-    """The protocol under which a checkpoint is scored."""
-
-    SECTION: ClassVar[str] = "evaluation"
-
-    batch_size: int = 1
-    # Sides that images are padded to, the smallest that fits; each costs one compilation.
-    pad_sizes: tuple[int, ...] = (513, 1025, 2049)
-    # 0 is the training output stride.
-    output_stride: int = 0
-    scales: tuple[float, ...] = (1.0,)
-    flip: bool = False
-    # Distances in pixels from a label boundary within which boundary mIoU is scored.
-    boundary_widths: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
-    bootstrap_samples: int = 1000
-    # Images shown in the report: the worst, the best and random ones, a third each.
-    pictures: int = 48
-
-    def check(self, output_stride: int) -> None:
-        """Check every setting; `output_stride` is the network's.
-
-        Raises:
-            UserError: one is out of range.
-        """
-        self.require_at_least(1, "batch_size", "bootstrap_samples")
-        self.require_at_least(0, "pictures")
-        self.require(
-            bool(self.scales) and 0 < min(self.scales) <= max(self.scales) < float("inf"),
-            "scales",
-            "numbers above 0",
-        )
-        widths = self.boundary_widths
-        self.require(
-            list(widths) == sorted(set(widths)) and min(widths, default=1) >= 1,
-            "boundary_widths",
-            "increasing numbers of 1 or more",
-        )
-        self.require_one_of((0, 8, 16, 32), "output_stride")
-        stride = self.output_stride or output_stride
-        self.require(
-            bool(self.pad_sizes)
-            and all(size > 0 and size % stride == 1 for size in self.pad_sizes),
-            "pad_sizes",
-            f"one or more sizes, each a multiple of the output stride {stride} plus one",
-        )
 
 
 @dataclasses.dataclass

@@ -10,9 +10,9 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from deeplab_mnv2.config import IGNORE_LABEL, DataSet, Source
-from deeplab_mnv2.data.classes import voc_palette
 from deeplab_mnv2.data.decode import label_table, read_ids, read_image
 from deeplab_mnv2.data.folder import Folder
+from deeplab_mnv2.data.palette import voc_palette
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.inspection.example import (
     Examination,

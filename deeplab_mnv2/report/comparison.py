@@ -11,7 +11,8 @@ from deeplab_mnv2.data.decode import read_arrays
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.evaluation.bootstrap import Interval
 from deeplab_mnv2.evaluation.protocol import differing_fields
-from deeplab_mnv2.tasks.segmentation.metrics import difference_intervals, iou_per_class, miou
+from deeplab_mnv2.tasks.segmentation.intervals import difference_intervals
+from deeplab_mnv2.tasks.segmentation.metrics import iou_per_class, miou
 from deeplab_mnv2.tasks.segmentation.pictures import Picture, load
 
 # Values longer than this are not quoted in error messages.

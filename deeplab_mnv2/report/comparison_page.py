@@ -30,7 +30,7 @@ def write_comparison(
     ]
     write_page(
         path,
-        "compare.html.j2",
+        "comparison_page.html.j2",
         title="Comparison: " + ", ".join(run.title for run in runs),
         runs=runs,
         found=found,

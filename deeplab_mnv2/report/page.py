@@ -9,7 +9,7 @@ import jinja2
 import numpy as np
 
 from deeplab_mnv2.config import IGNORE_LABEL
-from deeplab_mnv2.data.classes import voc_palette
+from deeplab_mnv2.data.palette import voc_palette
 from deeplab_mnv2.files import replace_atomically
 from deeplab_mnv2.report import charts
 from deeplab_mnv2.tasks.segmentation.drawing import photo_uri

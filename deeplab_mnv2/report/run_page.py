@@ -45,7 +45,7 @@ def _write_segmentation(
     ]
     write_page(
         path,
-        "report.html.j2",
+        "run_page.html.j2",
         title=title,
         result=result,
         names=names,

@@ -19,7 +19,8 @@ from deeplab_mnv2.training.guards import FiniteGuard, Watch
 from deeplab_mnv2.training.log import Log
 from deeplab_mnv2.training.optimizer import learning_rate
 from deeplab_mnv2.training.signals import StopSignal, agree
-from deeplab_mnv2.training.state import TrainState, TrainStep
+from deeplab_mnv2.training.state import TrainState
+from deeplab_mnv2.training.step import TrainStep
 
 # Pictures of an evaluation on the way, for TensorBoard; the last one has those of the report.
 _STRIPS = 3

@@ -25,7 +25,8 @@ from deeplab_mnv2.models.mobilenet_v2 import InvertedResidual
 from deeplab_mnv2.sharding import make_mesh
 from deeplab_mnv2.tasks.task_of import task_of
 from deeplab_mnv2.training.optimizer import make_optimizer
-from deeplab_mnv2.training.state import create_state, make_train_step
+from deeplab_mnv2.training.state import create_state
+from deeplab_mnv2.training.step import make_train_step
 from experiments.benchmarking.case import Case
 
 # Length of the schedule; it does not affect the time of a step.

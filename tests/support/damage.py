@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from deeplab_mnv2.data.classes import voc_palette
+from deeplab_mnv2.data.palette import voc_palette
 
 CLASSES = ("sky", "sea", "land", "ship", "gull")
 SPLITS = {"train": 6, "val": 3}

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from deeplab_mnv2.config import IGNORE_LABEL
-from deeplab_mnv2.data.classes import voc_palette
+from deeplab_mnv2.data.palette import voc_palette
 
 _RED, _BLUE, _WHITE = (230, 40, 40), (60, 130, 240), (255, 255, 255)
 

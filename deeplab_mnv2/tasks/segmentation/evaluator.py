@@ -21,7 +21,8 @@ from deeplab_mnv2.models.deeplab import DeepLab, at_output_stride
 from deeplab_mnv2.sharding import batch_sharding, first_process_first, replicated
 from deeplab_mnv2.tasks.segmentation.counting import Counts, count, make_scorer
 from deeplab_mnv2.tasks.segmentation.drawing import strip
-from deeplab_mnv2.tasks.segmentation.metrics import score_intervals, scores
+from deeplab_mnv2.tasks.segmentation.intervals import score_intervals
+from deeplab_mnv2.tasks.segmentation.metrics import scores
 from deeplab_mnv2.tasks.segmentation.object_sizes import object_size_scores
 from deeplab_mnv2.tasks.segmentation.padding import FILL, PrepareForScoring
 from deeplab_mnv2.tasks.segmentation.pictures import Picture, choose, save

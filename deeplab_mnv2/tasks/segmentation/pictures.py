@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from deeplab_mnv2.data.classes import voc_palette
 from deeplab_mnv2.data.decode import DAMAGE
+from deeplab_mnv2.data.palette import voc_palette
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.tasks.segmentation.metrics import miou
 

@@ -20,7 +20,7 @@ from jax import Array
 from PIL import Image
 
 from deeplab_mnv2 import weights
-from deeplab_mnv2.data.classes import voc_palette
+from deeplab_mnv2.data.palette import voc_palette
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.tasks.segmentation.drawing import overlay, photo_uri
