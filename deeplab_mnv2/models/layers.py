@@ -71,7 +71,9 @@ class Conv(nnx.Module):
                 y = full_conv(
                     x, kernel, stride=self.stride, dilation=self.dilation, padding=self.padding
                 )
-            return y if self.bias is None else y + self.bias[...].astype(self.dtype)
+            if self.bias is None:
+                return y
+            return y + self.bias[...].astype(self.dtype)[None, None, None]
 
 
 class ConvNormAct(nnx.Module):
@@ -123,8 +125,11 @@ def name_layers(model: nnx.Module) -> None:
 
 def normalize(image: Array, config: BackboneConfig) -> Array:
     """Map grey levels 0-255 (..., in_channels) to the convention's range, float32."""
-    mean = jnp.asarray(config.image_mean, jnp.float32)
-    std = jnp.asarray(config.image_std, jnp.float32)
+    axes = (1,) * (image.ndim - 1)
+    mean, std = (
+        jnp.asarray(values, jnp.float32).reshape(*axes, -1)
+        for values in (config.image_mean, config.image_std)
+    )
     return (image.astype(jnp.float32) - mean) / std
 
 

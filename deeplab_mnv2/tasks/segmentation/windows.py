@@ -152,7 +152,7 @@ def _probabilities(grid: Array, rows: Array, columns: Array) -> Array:
 def _sample(grid: Array, rows: Array, columns: Array) -> Array:
     """Interpolate a grid (h, w, C) at every pair of positions, to (rows, columns, C)."""
     by_row, by_column = (
-        jnp.maximum(0, 1 - jnp.abs(at[:, None] - jnp.arange(points, dtype=jnp.float32)))
+        jnp.maximum(0, 1 - jnp.abs(at[:, None] - jnp.arange(points, dtype=jnp.float32)[None]))
         for at, points in ((rows, grid.shape[0]), (columns, grid.shape[1]))
     )
     wide = jnp.einsum("qw,hwc->hqc", by_column, grid, precision="highest")
