@@ -113,10 +113,10 @@ def test_classes_have_names_of_their_own(voc):
 def test_a_root_that_is_not_there_is_named_first(voc, config):
     for root in (f"{voc}/nowhere", "~/no such folder", f"{voc}/ImageSets/Segmentation/val.txt"):
         folder = Folder(root=root, split="val")
-        shown = os.path.expanduser(root)
+        shown = f"{os.path.expanduser(root)}/ (does not exist|is no folder);"
         config.data = dataclasses.replace(config.data, train=folder, val=folder)
         for ask in (lambda: folder.class_names, folder.open, folder.digest, config.check):  # noqa: B023
-            with pytest.raises(UserError, match=f"^{shown} is no folder; set the data set's root"):
+            with pytest.raises(UserError, match=f"^{shown} set the data set's root"):
                 ask()
 
 
@@ -314,7 +314,11 @@ class Backwards(Folder):
 
     half: bool = False
 
+    def __post_init__(self):
+        self._opened = 0
+
     def open(self):
+        self._opened += 1
         source = super().open()
         pairs, names = source.pairs[::-1], source.names[::-1]
         return dataclasses.replace(source, pairs=pairs, names=names)
@@ -323,6 +327,7 @@ class Backwards(Folder):
 def test_a_subclass_has_settings_of_its_own(voc):
     data = dataclasses.replace(Backwards(root=str(voc), split="val"), half=True)
     assert data.open().names == ("2007_0", "2007_1")
+    assert data._opened == 1
     data.half = False
     assert pickle.loads(pickle.dumps(data)) == data
     with pytest.raises(
