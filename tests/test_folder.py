@@ -231,6 +231,12 @@ def test_a_pattern_has_a_place_for_the_name(voc, setting):
             open_val(voc, **{setting: pattern})
 
 
+def test_twins_are_refused_without_a_list_too(tmp_path):
+    lay_out(tmp_path, "i/a.jpg", "i/a.png", "!l/a.png")
+    with pytest.raises(UserError, match=r"i/a\.jpg and a\.png share a name.*; rename one\.$"):
+        found(tmp_path, images="i", labels="l")
+
+
 def test_linked_folders_are_followed_once(tmp_path):
     lay_out(tmp_path, "i/in/a.jpg", "!l/in/a.png")
     (tmp_path / "i/also").symlink_to("in")
