@@ -51,7 +51,7 @@ def find_images(arguments: list[str], output: Path) -> tuple[dict[Path, Path], l
         known = len(misses)
         found = list(find_photographs(argument, misses))
         if not found and len(misses) == known:
-            misses.append(f"{argument} names no image; check the path.")
+            misses.append(f"{argument or repr(argument)} names no image; check the path.")
         for image, root in found:
             if image != Path(argument) and _is_result(image, root, output):
                 continue

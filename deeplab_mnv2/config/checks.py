@@ -20,7 +20,8 @@ _NUMBERS = BeartypeConf(is_pep484_tower=True)
 class Section:
     """A dataclass of settings whose attributes are its fields, each of the type it declares.
 
-    `SECTION` is where the settings stand in a `Config`, as error messages name them.
+    `SECTION` is where the settings stand in a `Config`, as error messages name them. A name that
+    begins with an underscore is no setting, but a class's own.
 
     Raises:
         UserError: on setting an attribute that is no field, or a value of another type.
@@ -29,6 +30,9 @@ class Section:
     SECTION: ClassVar[str] = ""
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if name.startswith("_"):
+            object.__setattr__(self, name, value)
+            return
         hints = _hints(type(self))
         if name not in hints:
             near = difflib.get_close_matches(name, hints, 1, 0.6)
