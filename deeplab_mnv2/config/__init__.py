@@ -43,12 +43,13 @@ from deeplab_mnv2.config.optimizer import (
     RmsProp,
     Sgd,
 )
-from deeplab_mnv2.config.run import Config, EvaluationConfig, TrainConfig, to_dict
+from deeplab_mnv2.config.run import PAD_SIZES, Config, EvaluationConfig, TrainConfig, to_dict
 
 __all__ = [
     "CONVENTION",
     "FREEZABLE",
     "IGNORE_LABEL",
+    "PAD_SIZES",
     "PARTS",
     "AdamW",
     "BackboneConfig",
