@@ -82,6 +82,8 @@ def main() -> None:
             title=Path(given.weights or given.workdir).name,
             history=read_metrics(Path(given.workdir, "metrics.jsonl")) if given.workdir else None,
         )
+        for warning in evaluation.warnings():
+            print(f"warning: {warning}", file=sys.stderr)
         _print(evaluation, output)
 
 

@@ -3,10 +3,13 @@
   python -m deeplab_mnv2.export (--weights FILE | --workdir RUN) --output FILE \\
       --format safetensors|litert|onnx|stablehlo [--precision float16] [--argmax]
 
-LiteRT and ONNX files take normalised float32 images of --size and tell normalisation and
-labels in their metadata; StableHLO files take uint8 images of any batch and any size 32 k + 1.
+LiteRT and ONNX files take normalised float32 images of --size (height,width) and tell
+normalisation and labels in their metadata; StableHLO files take uint8 images of any batch and any
+size 32 k + 1. Smaller images are padded, which takes part in image pooling: choose the size for the
+images, as evaluate does (config.PAD_SIZES).
 """
 
+import dataclasses
 import importlib
 import json
 import os
@@ -14,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import jax
 import numpy as np
 from absl import flags
 from flax import nnx
@@ -23,16 +27,24 @@ from deeplab_mnv2.cli import command
 from deeplab_mnv2.config import ModelConfig
 from deeplab_mnv2.data.folder import Folder
 from deeplab_mnv2.errors import UserError
-from deeplab_mnv2.exporting import native
 from deeplab_mnv2.exporting.agreement import LEAST_AGREEMENT, Agreement, compare
-from deeplab_mnv2.exporting.target import PRECISIONS, Target, draw_images, read_images
+from deeplab_mnv2.exporting.target import PRECISIONS, Run, Target, draw_images, read_images
 from deeplab_mnv2.files import replace_atomically
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.training.workdir import load_class_names, load_model
+from deeplab_mnv2.weights import native
 from deeplab_mnv2.weights.loader import weights_digest
 
 # Beside our own; a module each, with `build` and `load`.
 FORMATS = ("litert", "onnx", "stablehlo")
+SUFFIXES = {
+    "safetensors": "safetensors",
+    "litert": "tflite",
+    "onnx": "onnx",
+    "stablehlo": "stablehlo",
+}
+# One cell of the coarsest output stride.
+LEAST_SIZE = 32
 # Images that the file is checked on, and that the ranges of int8 come from.
 CHECKED, CALIBRATED = 8, 100
 
@@ -52,8 +64,8 @@ def export(
     model = weights.build_deeplab(source)
     images, calibration = _images(model.config, target, folder)
     if kind == "safetensors":
-        content = native.build(source, target)
-        run = native.load(content)
+        content = _weights_file(source, target)
+        run = _network_in(content, source)
     else:
         module = _module(kind)
         content = module.build(model, target, calibration)
@@ -103,11 +115,11 @@ def main() -> None:
         source.scores = scores_of(workdir, model)
     else:
         source = weights.read(given.weights)
-    output = Path(given.output)
+    output = _file(given.output, given.format)
     command.require_writable(output.parent, "--output")
     target = Target(
         class_names=_class_names(given.classes, source),
-        size=given.size,
+        size=_size(given.size),
         precision=given.precision,
         argmax=given.argmax,
         resize=given.resize,
@@ -118,14 +130,14 @@ def main() -> None:
     print(
         f"{output}: {output.stat().st_size / 2**20:.2f} MiB, same class as the network on "
         f"{agreement.masks:.3%} of the pixels{difference}, {1000 * agreement.seconds:.0f} ms at "
-        f"{target.size} x {target.size} on {os.cpu_count()} cores"
+        f"{target.size[0]} x {target.size[1]} on {os.cpu_count()} cores"
     )
 
 
 def _images(
     config: ModelConfig, target: Target, folder: Path | None
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Return the images to check on and those to calibrate with, (1, S, S, 3) uint8 each."""
+    """Return the images to check on and those to calibrate with, (1, H, W, 3) uint8 each."""
     is_integer = target.precision == "int8"
     if folder is None:
         if is_integer:
@@ -135,6 +147,57 @@ def _images(
     # Ranges come from other images than the check, where there are enough.
     step = max(1, len(found) // CHECKED)
     return found[::step], [image for i, image in enumerate(found) if i % step] or found
+
+
+def _weights_file(source: weights.Weights, target: Target) -> bytes:
+    if target.precision == "int8":
+        raise UserError("Weights files are float32 or float16; set --format litert for int8.")
+    if target.argmax or not target.resize:
+        raise UserError("A weights file holds no output; leave --argmax and --noresize out.")
+    named = dataclasses.replace(source, class_names=target.class_names)
+    return native.to_bytes(named, half=target.precision == "float16")
+
+
+def _network_in(content: bytes, source: weights.Weights) -> Run:
+    restored = native.from_bytes(content, source.provenance)
+    graphdef, state = nnx.split(weights.build_deeplab(restored))
+
+    @jax.jit
+    def run(state: nnx.State, image: jax.Array) -> jax.Array:
+        model = nnx.merge(graphdef, state)
+        return model(model.normalize(image))
+
+    return lambda image: np.asarray(run(state, image))
+
+
+def _file(name: str, kind: str) -> Path:
+    """Return the file to write.
+
+    Raises:
+        UserError: a folder is named.
+    """
+    path = Path(name)
+    if path.is_dir() or name.endswith(("/", os.sep)):
+        raise UserError(
+            f"--output {name} is a folder; name the file, such as "
+            f"{path / ('model.' + SUFFIXES[kind])}."
+        )
+    return path
+
+
+def _size(text: list[str]) -> tuple[int, int]:
+    """Return height and width of "513" or "256,512".
+
+    Raises:
+        UserError: it is something else.
+    """
+    numbers = [int(n) for n in text if n.strip().isdecimal()]
+    if len(numbers) != len(text) or len(numbers) not in (1, 2) or min(numbers) < LEAST_SIZE:
+        raise UserError(
+            f"--size {','.join(text)} is no size; give a side, or height and width such as "
+            f"256,512, each of {LEAST_SIZE} pixels or more."
+        )
+    return numbers[0], numbers[-1]
 
 
 def _module(kind: str) -> ModuleType:
@@ -168,7 +231,7 @@ if __name__ == "__main__":
     flags.DEFINE_string("checkpoint", "newest", "Of the run: newest, best (by mIoU) or a step.")
     flags.DEFINE_enum("format", "safetensors", ("safetensors", *FORMATS), "What to write.")
     flags.DEFINE_string("output", "", "File to write.")
-    flags.DEFINE_integer("size", 513, "Side of the square images.", lower_bound=1)
+    flags.DEFINE_list("size", "513", "Height,width of the images, such as 256,512; or one side.")
     flags.DEFINE_enum("precision", "float32", PRECISIONS, "What kernels are stored in.")
     flags.DEFINE_bool("resize", True, "Return logits at the image's size, not the network's.")
     flags.DEFINE_bool("argmax", False, "Return class ids instead of logits.")
