@@ -20,7 +20,7 @@ from deeplab_mnv2.data.classes import VOC_CLASSES
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.export import export
 from deeplab_mnv2.exporting import stablehlo
-from deeplab_mnv2.exporting.graph import LOGITS, evaluate, trace
+from deeplab_mnv2.exporting.graph import LOGITS, Convolution, evaluate, trace
 from deeplab_mnv2.exporting.target import Target, draw_images
 from deeplab_mnv2.models.deeplab import DeepLab
 from tests.support.networks import apply
@@ -199,6 +199,29 @@ def test_int8_agrees_and_is_a_third(shared, tmp_path):
     assert export(source, "litert", tmp_path / "file", target, folder).masks > 0.95
     floats = 4 * sum(array.size for array in source.tensors.values())
     assert (tmp_path / "file").stat().st_size < floats / 3
+
+
+def test_corrected_biases_keep_the_mean_of_a_rounded_layer():
+    quantization = pytest.importorskip("deeplab_mnv2.exporting.quantization")
+    model = weights.build(_source())
+    images = [np.asarray(model.normalize(image)) for image in _images(4, model)]
+    graph = trace(model, SIZE, upsample=False)
+    corrected = quantization.correct_biases(graph, images)
+    image = np.concatenate(images)
+    inputs = jax.jit(lambda x: evaluate(graph, x))(image)
+    layers = zip(graph.operations, corrected.operations, strict=True)
+    found = []
+    for before, after in layers:
+        if isinstance(before, Convolution) and before.kernel.shape[:2] == (1, 1):
+            x = inputs[before.input]
+            scale = np.abs(before.kernel).max(axis=(0, 1, 2)) / 127
+            rounded = (np.round(before.kernel / scale) * scale)[0, 0]
+            exact = np.mean(x @ before.kernel[0, 0] + before.bias, axis=(0, 1, 2))
+            plain = np.mean(x @ rounded + before.bias, axis=(0, 1, 2))
+            mended = np.mean(x @ rounded + after.bias, axis=(0, 1, 2))
+            found.append((np.abs(plain - exact).mean(), np.abs(mended - exact).mean()))
+    plain, mended = np.array(found).T
+    assert (mended < 0.01 * plain + 1e-5).all()
 
 
 def test_stablehlo_runs_at_any_batch_and_size(source, target):

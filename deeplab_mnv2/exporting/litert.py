@@ -20,7 +20,7 @@ from deeplab_mnv2.exporting.graph import (
     trace,
 )
 from deeplab_mnv2.exporting.litert_metadata import METADATA_NAME, label_archive, metadata
-from deeplab_mnv2.exporting.quantization import quantize
+from deeplab_mnv2.exporting.quantization import correct_biases, quantize
 from deeplab_mnv2.exporting.target import Run, Target
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.models.ops.taps import Window
@@ -53,6 +53,7 @@ def build(model: DeepLab, target: Target, calibration: list[np.ndarray]) -> byte
     graph = trace(model, target.size, upsample=target.resize)
     if target.precision == "int8":
         images = [np.asarray(model.normalize(image)) for image in calibration]
+        graph = correct_biases(graph, images)
         content = quantize(_write(graph, target), images)
     else:
         content = _write(graph, target)

@@ -1,15 +1,22 @@
 """Integers for kernels and activations, from images of the training split."""
 
+import dataclasses
 import warnings
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from ai_edge_quantizer import quantizer, recipe_manager
 from ai_edge_quantizer.recipe import AlgorithmName, TFLOperationName
+from jax import Array
 
-from deeplab_mnv2.exporting.graph import IMAGE
+from deeplab_mnv2.exporting.graph import IMAGE, Convolution, Graph, evaluate
 
+_LARGEST = 127  # symmetric int8
 # Each keeps all tensors of an image, 400 MB at 513 pixels.
 _THREADS = 2
+# Images for the means of `correct_biases`; they settle long before the ranges do.
+_MEAN_IMAGES = 24
 
 
 def quantize(content: bytes, images: list[np.ndarray]) -> bytes:
@@ -39,3 +46,39 @@ def quantize(content: bytes, images: list[np.ndarray]) -> bytes:
         result = worker.quantize(found, enable_progress_bar=False, enable_progress_report=False)
     # Optional only by its declaration.
     return bytes(result.quantized_model)  # pyright: ignore[reportArgumentType]
+
+
+def correct_biases(graph: Graph, images: list[np.ndarray]) -> Graph:
+    """Return the graph with biases that make up for what rounding the kernels shifts.
+
+    Rounded kernels change a layer's mean output by their error times the mean input (Nagel et
+    al. 2019, arXiv:1906.04721, Section 4.2), which in a depthwise layer is much. On 150 images of
+    VOC's val at 513, ranges from 60 of train: Google's weights (deeplabv3_mnv2_pascal_quant) score
+    72.42 mIoU with it, 70.66 without, 72.58 as float32; the package's 51.29, 51.16 and 52.32.
+    """
+    run = jax.jit(lambda image: _mean_inputs(graph, image))
+    found = [run(image) for image in images[:_MEAN_IMAGES]]
+    means = jax.tree.map(lambda *values: np.mean(values, axis=0), *found)
+    operations = [
+        _corrected(operation, means[operation.input])
+        if isinstance(operation, Convolution)
+        else operation
+        for operation in graph.operations
+    ]
+    return dataclasses.replace(graph, operations=operations)
+
+
+def _corrected(conv: Convolution, mean: np.ndarray) -> Convolution:
+    scale = np.abs(conv.kernel).max(axis=(0, 1, 2)) / _LARGEST
+    scale = np.where(scale == 0, 1, scale)
+    error = np.round(conv.kernel / scale) * scale - conv.kernel  # (k, k, I, O)
+    by_input = error.sum(axis=(0, 1))
+    shift = by_input[0] * mean if conv.depthwise else mean @ by_input
+    return dataclasses.replace(conv, bias=(conv.bias - shift).astype(np.float32))
+
+
+def _mean_inputs(graph: Graph, image: Array) -> dict[str, Array]:
+    """Return the mean of each channel of what the convolutions read, by tensor."""
+    tensors = evaluate(graph, image)
+    names = {op.input for op in graph.operations if isinstance(op, Convolution)}
+    return {name: jnp.mean(tensors[name], axis=(0, 1, 2)) for name in names}

@@ -27,7 +27,8 @@ Predict = Callable[[nnx.State, nnx.State, dict[str, Array]], tuple[Array, dict[s
 class Counts:
     """What scores are made of, for N images in the order of the split.
 
-    All int64: `confusions` (N, C, C), rows label, columns prediction; `bands` (W, C, C), the
+    Integers, those of single images int32, because they are many and an image has few pixels,
+    all others int64: `confusions` (N, C, C), rows label, columns prediction; `bands` (W, C, C), the
     same summed over images within each boundary width; `confidences` (LEVELS + 1, 2), pixels
     by winning probability, wrong and right; `sizes` (N, 3, C, 2), pixels by image, size of
     their object and class, wrong and right; `objects` (3, C), how many there are; `extents`
@@ -205,4 +206,4 @@ def _ahead(
 
 
 def _stack(rows: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
-    return np.stack(rows, dtype=np.int64) if rows else np.zeros((0, *shape), np.int64)
+    return np.stack(rows, dtype=np.int32) if rows else np.zeros((0, *shape), np.int32)
