@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-EXPERIMENT = f"--config={ROOT}/experiments/quickstart.py"
 
 
 def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
@@ -57,8 +56,7 @@ def test_mistakes_end_in_one_sentence(arguments, message, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_evaluate_asks_for_an_experiment_and_for_weights(tmp_path):
-    for arguments, missing in (((), "--config"), ((EXPERIMENT,), "--weights")):
-        done = run("deeplab_mnv2.evaluate", *arguments, cwd=tmp_path)
-        assert done.returncode == 2
-        assert f"Give {missing}" in done.stderr or f"{missing} FILE" in done.stderr
+def test_evaluate_asks_for_an_experiment(tmp_path):
+    done = run("deeplab_mnv2.evaluate", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Give --config" in done.stderr

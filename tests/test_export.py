@@ -257,11 +257,11 @@ def test_a_missing_package_is_named_with_its_remedy(monkeypatch, source, target,
 def test_the_command(tmp_path):
     weights.save(tmp_path / "tiny.safetensors", _source())
     (tmp_path / "names.txt").write_text("a\nb\n")
-    command = [sys.executable, "-m", "deeplab_mnv2.export", "--weights=tiny.safetensors"]
+    command = [sys.executable, "-m", "deeplab_mnv2.export"]
 
-    def run(*flags: str) -> subprocess.CompletedProcess[str]:
+    def run(*flags: str, source: str = "--weights=tiny.safetensors") -> subprocess.CompletedProcess:
         return subprocess.run(
-            [*command, *flags], cwd=tmp_path, capture_output=True, text=True, check=False
+            [*command, source, *flags], cwd=tmp_path, capture_output=True, text=True, check=False
         )
 
     done = run("--output=deep/half.safetensors", "--precision=float16", f"--size={SIZE}")
@@ -271,6 +271,12 @@ def test_the_command(tmp_path):
     done = run("--output=file", "--classes=names.txt")
     assert done.returncode == 2
     assert done.stderr == "error: names.txt names 2 classes, but the network has 5.\n"
+    # Without weights, the package's own.
+    done = run("--output=own.safetensors", source=f"--size={SIZE}")
+    assert done.returncode == 0, done.stderr
+    found = weights.read(str(tmp_path / "own.safetensors"))
+    assert found.provenance["made_from"] == weights.PACKAGED.name
+    assert found.class_names == VOC_CLASSES
 
 
 def test_published_weights_agree_on_photographs(shared, tmp_path):
