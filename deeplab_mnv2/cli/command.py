@@ -36,15 +36,9 @@ def define_config() -> None:
 
 def define_weights() -> None:
     """Define `--weights`; and `--workdir` with `--checkpoint`, which named runs before it did."""
-    flags.DEFINE_string(
-        "weights",
-        "",
-        "File, folder, run (RUN, RUN@best, RUN@400) or hf://owner/name; default the package's.",
-    )
+    flags.DEFINE_string("weights", "", "File, RUN, RUN@best, RUN@400, folder or hf://owner/name.")
     flags.DEFINE_string("workdir", "", "A run; --weights RUN says the same.")
-    flags.DEFINE_string(
-        "checkpoint", "", "Of --workdir: newest, best or a step; --weights RUN@best says the same."
-    )
+    flags.DEFINE_string("checkpoint", "", "Of --workdir; --weights RUN@best says the same.")
 
 
 def weights_source(default: str) -> str:
@@ -117,8 +111,7 @@ def run(
     `JAX_COMPILATION_CACHE_DIR`, so that a second start does not compile again.
     """
     flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
-    shared = {"config", "distributed", "debug", "weights", "workdir", "checkpoint"}
-    for name in shared & set(flags.FLAGS):
+    for name in {"config", "distributed", "debug", "weights"} & set(flags.FLAGS):
         # `--help` shows the flags of the command's own file, and these.
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
     logging.set_verbosity(logging.ERROR)
