@@ -1,8 +1,9 @@
 """Write a network in the format of a runtime, and check the file there before it appears.
 
-  python -m deeplab_mnv2.export (--weights FILE | --workdir RUN) --output FILE \\
+  python -m deeplab_mnv2.export [--weights FILE] --output FILE \\
       --format safetensors|litert|onnx|stablehlo [--precision float16] [--argmax]
 
+The weights are a file, a run, RUN@best, a folder or hf://owner/name; by default the package's own.
 LiteRT and ONNX files take normalised float32 images of --size (height,width) and tell
 normalisation and labels in their metadata; StableHLO files take uint8 images of any batch and any
 size 32 k + 1. Smaller images are padded, which takes part in image pooling: choose the size for the
@@ -11,11 +12,9 @@ images, as evaluate does (config.PAD_SIZES).
 
 import dataclasses
 import importlib
-import json
 import os
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import jax
 import numpy as np
@@ -30,10 +29,7 @@ from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.exporting.agreement import LEAST_AGREEMENT, Agreement, compare
 from deeplab_mnv2.exporting.target import PRECISIONS, Run, Target, draw_images, read_images
 from deeplab_mnv2.files import replace_atomically
-from deeplab_mnv2.models.deeplab import DeepLab
-from deeplab_mnv2.training.workdir import load_class_names, load_model
 from deeplab_mnv2.weights import native
-from deeplab_mnv2.weights.loader import weights_digest
 
 # Beside our own; a module each, with `build` and `load`.
 FORMATS = ("litert", "onnx", "stablehlo")
@@ -81,40 +77,12 @@ def export(
     return agreement
 
 
-def scores_of(workdir: Path, model: DeepLab) -> dict[str, Any] | None:
-    """Return what a run's `eval.json` says of this model, None where it is another's.
-
-    Raises:
-        UserError: the file is damaged.
-    """
-    path = workdir / "eval.json"
-    if not path.exists():
-        return None
-    _, params, batch_stats = nnx.split(model, nnx.Param, nnx.BatchStat)
-    try:
-        found = json.loads(path.read_text())
-        if found["protocol"]["weights"] != weights_digest(params, batch_stats):
-            return None
-        return {name: found[name] for name in ("miou", "ci95", "images", "protocol")}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UserError(f"{path} is damaged ({error}); evaluate the run anew.") from error
-
-
 def main() -> None:
     """Run the command."""
     given = flags.FLAGS
     if not given.output:
         raise UserError("Give --output FILE, the file to write.")
-    if bool(given.weights) == bool(given.workdir):
-        raise UserError("Give either --weights FILE or --workdir RUN, which says what to export.")
-    if given.workdir:
-        workdir = Path(given.workdir)
-        model = load_model(workdir, given.checkpoint)
-        provenance = {"source": given.workdir, "checkpoint": given.checkpoint}
-        source = weights.from_model(model, provenance, load_class_names(workdir))
-        source.scores = scores_of(workdir, model)
-    else:
-        source = weights.read(given.weights)
+    source = weights.read(command.weights_source(str(weights.PACKAGED)))
     output = _file(given.output, given.format)
     command.require_writable(output.parent, "--output")
     target = Target(
@@ -226,9 +194,7 @@ def _class_names(file: str, source: weights.Weights) -> tuple[str, ...]:
 
 if __name__ == "__main__":
     # Here, not above: commands share flag names, and a program may import several of them.
-    flags.DEFINE_string("weights", "", "File, folder or hf://owner/name to export.")
-    flags.DEFINE_string("workdir", "", "Export this run instead.")
-    flags.DEFINE_string("checkpoint", "newest", "Of the run: newest, best (by mIoU) or a step.")
+    command.define_weights()
     flags.DEFINE_enum("format", "safetensors", ("safetensors", *FORMATS), "What to write.")
     flags.DEFINE_string("output", "", "File to write.")
     flags.DEFINE_list("size", "513", "Height,width of the images, such as 256,512; or one side.")

@@ -34,6 +34,7 @@ from deeplab_mnv2.config import (  # noqa: E402 - jax must be configured first
 from deeplab_mnv2.data.palette import voc_palette  # noqa: E402
 from deeplab_mnv2.data.shapes import Shapes  # noqa: E402
 from deeplab_mnv2.models import mobilenet_v2  # noqa: E402
+from deeplab_mnv2.weights.loader import _abstract_state  # noqa: E402
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -84,7 +85,10 @@ def one_block_a_stage() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         short = tuple((t, c, 1, s) for t, c, _, s in mobilenet_v2.STAGES)
         patch.setattr(mobilenet_v2, "STAGES", short)
+        # Networks of the same config are kept, of whichever length.
+        _abstract_state.cache_clear()
         yield
+    _abstract_state.cache_clear()
 
 
 @pytest.fixture

@@ -288,11 +288,11 @@ def test_a_missing_package_is_named_with_its_remedy(monkeypatch, source, target,
 def test_the_command(tmp_path):
     weights.save(tmp_path / "tiny.safetensors", _source())
     (tmp_path / "names.txt").write_text("a\nb\n")
-    command = [sys.executable, "-m", "deeplab_mnv2.export", "--weights=tiny.safetensors"]
+    command = [sys.executable, "-m", "deeplab_mnv2.export"]
 
-    def run(*flags: str) -> subprocess.CompletedProcess[str]:
+    def run(*flags: str, source: str = "--weights=tiny.safetensors") -> subprocess.CompletedProcess:
         return subprocess.run(
-            [*command, *flags], cwd=tmp_path, capture_output=True, text=True, check=False
+            [*command, source, *flags], cwd=tmp_path, capture_output=True, text=True, check=False
         )
 
     done = run("--output=deep/half.safetensors", "--precision=float16", "--size=65,97")
@@ -303,6 +303,14 @@ def test_the_command(tmp_path):
     done = run("--output=file", "--classes=names.txt")
     assert done.returncode == 2
     assert done.stderr == "error: names.txt names 2 classes, but the network has 5.\n"
+    # Without weights, the package's own.
+    done = run("--output=own.safetensors", source=f"--size={SIZE}")
+    assert done.returncode == 0, done.stderr
+    found = weights.read(str(tmp_path / "own.safetensors"))
+    wanted = weights.read(str(weights.PACKAGED))
+    assert found.class_names == wanted.class_names == VOC_CLASSES
+    kernel = "classifier.kernel"
+    np.testing.assert_array_equal(found.tensors[kernel], wanted.tensors[kernel])
 
 
 @pytest.mark.parametrize("text", ["1", "31", "0,65", "-65", "65,65,65", "65x97", "1.5", ""])

@@ -164,7 +164,7 @@ class Segmenter:
         long_side: int = LONG_SIDE,
         pad_sizes: Sequence[int] = PAD_SIZES,
     ) -> "Segmenter":
-        """Return the segmenter with the weights of a file, a folder or hf://owner/name.
+        """Return the segmenter with the weights of a file, a folder, a run or hf://owner/name.
 
         Without a path they are the package's own, for VOC's classes. Classes are called as the file
         calls them (see `weights.read`) unless named here.
