@@ -14,8 +14,7 @@ from PIL import Image
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_disable_most_optimizations", True)
-# What would promote a type or a rank in silence raises.
-jax.config.update("jax_numpy_dtype_promotion", "strict")
+# What would promote a rank in silence raises.
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Tests compile the same small programs again and again. Gone when the process ends.
 _COMPILED = tempfile.TemporaryDirectory(prefix="deeplab_mnv2_tests_")

@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import functools
 import inspect
+import os
 import typing
 from typing import Any, ClassVar
 
@@ -97,6 +98,8 @@ def _plain(value: Any, hint: Any) -> Any:
     """
     if isinstance(value, np.generic):
         value = value.item()
+    if hint is str and isinstance(value, os.PathLike):
+        return os.fspath(value)
     if typing.get_origin(hint) is tuple and isinstance(value, list | tuple):
         arguments = typing.get_args(hint)
         item = arguments[0] if arguments else Any
