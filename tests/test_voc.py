@@ -204,6 +204,20 @@ def test_wrong_settings_are_named(release, tmp_path):
         Voc("val", str(tmp_path), "nowhere").open()
 
 
+def test_without_a_home_no_folder_called_tilde_is_made(release, tmp_path, monkeypatch):
+    def getpwuid(number: int) -> None:
+        raise KeyError(number)
+
+    monkeypatch.setattr("pwd.getpwuid", getpwuid)
+    monkeypatch.delenv("HOME")
+    monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
+    monkeypatch.chdir(tmp_path)
+    for data_dir in ("", "~/data"):
+        with pytest.raises(UserError, match=r"no home folder .*; set data_dir"):
+            Voc("val", data_dir, str(release.folder)).open()
+    assert not Path("~").exists()
+
+
 def test_downloads_what_manual_dir_lacks(release, tmp_path, monkeypatch):
     (tmp_path / "manual").mkdir()
     shutil.copy(release.folder / voc.SBD.filename, tmp_path / "manual")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from deeplab_mnv2.config import EvaluationConfig
+from deeplab_mnv2.data.classes import VOC_CLASSES
 from deeplab_mnv2.data.folder import Folder
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.training.workdir import open_workdir, write_settings
@@ -52,6 +53,7 @@ def test_other_validation_data_are_refused_too(run):
 
 def test_other_labels_of_the_same_names_are_refused(run, monkeypatch):
     config, workdir, data = run
+    (data / "classes.txt").write_text("\n".join(VOC_CLASSES))
     (data / "SegmentationClass").rename(data / "Coarse")
     shutil.copytree(data / "Coarse", data / "Fine")
     config.data.train.labels = "Coarse"
@@ -123,6 +125,8 @@ def test_a_data_set_of_ones_own_may_move_whatever_it_calls_its_paths(own, tmp_pa
         "data.train.csv",
         "data.train.folders",
     ]
+    unknown = dataclasses.replace(old, threshold=float("nan"))
+    assert own(unknown, dataclasses.replace(unknown)) == []
     absolute = Annotated(str(tmp_path / "new/list.csv"), ("old/images",))
     assert own(old, absolute) == ["data.train.csv"]
     assert own(absolute, old) == ["data.train.csv"]

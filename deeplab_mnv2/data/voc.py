@@ -268,6 +268,13 @@ class Voc(Section):
                 f"The folder {manual_dir} does not exist; set manual_dir to the folder that holds "
                 f"{VOC.filename} and {SBD.filename}, or leave it empty to have them downloaded."
             )
+        folder = self.data_dir or os.environ.get("TFDS_DATA_DIR", "~")
+        if os.path.expanduser(folder).startswith("~"):
+            # TFDS would make a folder of that name.
+            raise UserError(
+                "There is no home folder to prepare PASCAL VOC in; set data_dir, or the variable "
+                "TFDS_DATA_DIR, to a folder for it."
+            )
         builder = VocSegmentation(data_dir=os.path.expanduser(self.data_dir) or None)
         builder.download_and_prepare(  # returns at once where that is done
             download_config=tfds.download.DownloadConfig(manual_dir=manual_dir or None)

@@ -48,7 +48,8 @@ def open_workdir(workdir: Path, config: Config) -> list[str]:
     before, now = _flat(_read(path)), _flat(_settings(config))
     # A setting that only one of them knows came or went with a version of this package.
     for name in sorted(before.keys() & now.keys()):
-        if before[name] == now[name]:
+        # By their text as well: a number that is none (NaN) does not equal itself.
+        if before[name] == now[name] or repr(before[name]) == repr(now[name]):
             continue
         may_change = name in _MAY_CHANGE or name.startswith("evaluation.")
         if not may_change and not _has_moved(name, before[name], now):
