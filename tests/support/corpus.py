@@ -316,7 +316,6 @@ SAMPLES = {
         partial(write_keras, suffix="h5"), read_weights, (mutate_bytes,), needs="h5py"
     ),
     "keras zip": Sample(partial(write_keras, suffix="keras"), read_weights, _ZIP, needs="h5py"),
-    # The structure of the first layers, then anywhere in the file.
     "frozen graph": Sample(write_frozen_graph, read_weights, (mutate_bytes,)),
     "workdir": Sample(write_config, lambda path: open_workdir(path.parent, tiny_config()), _JSON),
     "config": Sample(write_config, lambda path: weights.read(str(path.parent)), _JSON),
