@@ -1,7 +1,9 @@
-"""Score weights, or the newest checkpoint of a run, on a data set.
+"""Score weights on a data set.
 
   python -m deeplab_mnv2.evaluate --config experiments/voc_os16.py:VOC2012 --weights FILE \\
       --output scores/voc [--split val] [--output_stride 8] [--scales 0.5,0.75,1.0] [--flip]
+
+FILE is also a run, RUN@best, a folder or hf://owner/name; without it, the package's own are scored.
 
 Leaves eval.json, confusions.npz and report.html in the output folder.
 """
@@ -25,7 +27,6 @@ from deeplab_mnv2.sharding import make_mesh
 from deeplab_mnv2.tasks.task import Evaluation
 from deeplab_mnv2.tasks.task_of import task_of
 from deeplab_mnv2.training.log import read_metrics
-from deeplab_mnv2.training.workdir import load_class_names, load_model
 
 
 def evaluate(model: DeepLab, config: Config) -> Evaluation:
@@ -52,15 +53,9 @@ def main() -> None:
     """Run the command."""
     given = flags.FLAGS
     config = given.config
-    if bool(given.weights) == bool(given.workdir):
-        raise UserError("Give either --weights FILE or --workdir RUN, which says what to score.")
-    if given.workdir:
-        workdir = Path(given.workdir)
-        model = load_model(workdir, given.checkpoint)
-        class_names = load_class_names(workdir)
-    else:
-        source = weights.read(given.weights)
-        model, class_names = weights.build_deeplab(source), source.class_names
+    path = command.weights_source(str(weights.PACKAGED))
+    source = weights.read(path)
+    model = weights.build_deeplab(source)
     _refuse_other_model(config.model, model.config)
     if given.split:
         config.data.val.split = given.split
@@ -70,18 +65,21 @@ def main() -> None:
         config.evaluation.scales = command.numbers("scales", given.scales)
     if given.flip:
         config.evaluation.flip = True
-    _warn_of_other_classes(class_names, config.data.val.class_names)
+    _warn_of_other_classes(source.class_names, config.data.val.class_names)
     output = Path(given.output or "runs/eval")
     command.require_writable(output, "--output")
     evaluation = evaluate(model, config)
     if jax.process_index() == 0:
         evaluation.write(output)
+        run = weights.find_run(path)
         write_report(
             evaluation,
             output / "report.html",
-            title=Path(given.weights or given.workdir).name,
-            history=read_metrics(Path(given.workdir, "metrics.jsonl")) if given.workdir else None,
+            title=Path(path).name,
+            history=read_metrics(run[0] / "metrics.jsonl") if run else None,
         )
+        for warning in evaluation.warnings():
+            print(f"warning: {warning}", file=sys.stderr)
         _print(evaluation, output)
 
 
@@ -124,9 +122,7 @@ def _print(evaluation: Evaluation, output: Path) -> None:
 
 if __name__ == "__main__":
     command.define_config()
-    flags.DEFINE_string("weights", "", "File, folder or hf://owner/name to score.")
-    flags.DEFINE_string("workdir", "", "Score this run instead.")
-    flags.DEFINE_string("checkpoint", "newest", "Of the run: newest, best (by mIoU) or a step.")
+    command.define_weights()
     flags.DEFINE_string("split", "", "Split of the config's validation data set.")
     flags.DEFINE_integer("output_stride", 0, "8, 16 or 32; 0 is the weights' own.")
     flags.DEFINE_list("scales", [], "Input scales to average, such as 0.5,0.75,1.0.")

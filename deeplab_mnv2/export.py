@@ -1,19 +1,22 @@
 """Write a network in the format of a runtime, and check the file there before it appears.
 
-  python -m deeplab_mnv2.export (--weights FILE | --workdir RUN) --output FILE \\
+  python -m deeplab_mnv2.export [--weights FILE] --output FILE \\
       --format safetensors|litert|onnx|stablehlo [--precision float16] [--argmax]
 
-LiteRT and ONNX files take normalised float32 images of --size and tell normalisation and
-labels in their metadata; StableHLO files take uint8 images of any batch and any size 32 k + 1.
+The weights are a file, a run, RUN@best, a folder or hf://owner/name; by default the package's own.
+LiteRT and ONNX files take normalised float32 images of --size (height,width) and tell
+normalisation and labels in their metadata; StableHLO files take uint8 images of any batch and any
+size 32 k + 1. Smaller images are padded, which takes part in image pooling: choose the size for the
+images, as evaluate does (config.PAD_SIZES).
 """
 
+import dataclasses
 import importlib
-import json
 import os
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
+import jax
 import numpy as np
 from absl import flags
 from flax import nnx
@@ -23,16 +26,21 @@ from deeplab_mnv2.cli import command
 from deeplab_mnv2.config import ModelConfig
 from deeplab_mnv2.data.folder import Folder
 from deeplab_mnv2.errors import UserError
-from deeplab_mnv2.exporting import native
 from deeplab_mnv2.exporting.agreement import LEAST_AGREEMENT, Agreement, compare
-from deeplab_mnv2.exporting.target import PRECISIONS, Target, draw_images, read_images
+from deeplab_mnv2.exporting.target import PRECISIONS, Run, Target, draw_images, read_images
 from deeplab_mnv2.files import replace_atomically
-from deeplab_mnv2.models.deeplab import DeepLab
-from deeplab_mnv2.training.workdir import load_class_names, load_model
-from deeplab_mnv2.weights.loader import weights_digest
+from deeplab_mnv2.weights import native
 
 # Beside our own; a module each, with `build` and `load`.
 FORMATS = ("litert", "onnx", "stablehlo")
+SUFFIXES = {
+    "safetensors": "safetensors",
+    "litert": "tflite",
+    "onnx": "onnx",
+    "stablehlo": "stablehlo",
+}
+# One cell of the coarsest output stride.
+LEAST_SIZE = 32
 # Images that the file is checked on, and that the ranges of int8 come from.
 CHECKED, CALIBRATED = 8, 100
 
@@ -52,8 +60,8 @@ def export(
     model = weights.build_deeplab(source)
     images, calibration = _images(model.config, target, folder)
     if kind == "safetensors":
-        content = native.build(source, target)
-        run = native.load(content)
+        content = _weights_file(source, target)
+        run = _network_in(content, source)
     else:
         module = _module(kind)
         content = module.build(model, target, calibration)
@@ -69,45 +77,17 @@ def export(
     return agreement
 
 
-def scores_of(workdir: Path, model: DeepLab) -> dict[str, Any] | None:
-    """Return what a run's `eval.json` says of this model, None where it is another's.
-
-    Raises:
-        UserError: the file is damaged.
-    """
-    path = workdir / "eval.json"
-    if not path.exists():
-        return None
-    _, params, batch_stats = nnx.split(model, nnx.Param, nnx.BatchStat)
-    try:
-        found = json.loads(path.read_text())
-        if found["protocol"]["weights"] != weights_digest(params, batch_stats):
-            return None
-        return {name: found[name] for name in ("miou", "ci95", "images", "protocol")}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UserError(f"{path} is damaged ({error}); evaluate the run anew.") from error
-
-
 def main() -> None:
     """Run the command."""
     given = flags.FLAGS
     if not given.output:
         raise UserError("Give --output FILE, the file to write.")
-    if bool(given.weights) == bool(given.workdir):
-        raise UserError("Give either --weights FILE or --workdir RUN, which says what to export.")
-    if given.workdir:
-        workdir = Path(given.workdir)
-        model = load_model(workdir, given.checkpoint)
-        provenance = {"source": given.workdir, "checkpoint": given.checkpoint}
-        source = weights.from_model(model, provenance, load_class_names(workdir))
-        source.scores = scores_of(workdir, model)
-    else:
-        source = weights.read(given.weights)
-    output = Path(given.output)
+    source = weights.read(command.weights_source(str(weights.PACKAGED)))
+    output = _file(given.output, given.format)
     command.require_writable(output.parent, "--output")
     target = Target(
         class_names=_class_names(given.classes, source),
-        size=given.size,
+        size=_size(given.size),
         precision=given.precision,
         argmax=given.argmax,
         resize=given.resize,
@@ -118,14 +98,14 @@ def main() -> None:
     print(
         f"{output}: {output.stat().st_size / 2**20:.2f} MiB, same class as the network on "
         f"{agreement.masks:.3%} of the pixels{difference}, {1000 * agreement.seconds:.0f} ms at "
-        f"{target.size} x {target.size} on {os.cpu_count()} cores"
+        f"{target.size[0]} x {target.size[1]} on {os.cpu_count()} cores"
     )
 
 
 def _images(
     config: ModelConfig, target: Target, folder: Path | None
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Return the images to check on and those to calibrate with, (1, S, S, 3) uint8 each."""
+    """Return the images to check on and those to calibrate with, (1, H, W, 3) uint8 each."""
     is_integer = target.precision == "int8"
     if folder is None:
         if is_integer:
@@ -135,6 +115,57 @@ def _images(
     # Ranges come from other images than the check, where there are enough.
     step = max(1, len(found) // CHECKED)
     return found[::step], [image for i, image in enumerate(found) if i % step] or found
+
+
+def _weights_file(source: weights.Weights, target: Target) -> bytes:
+    if target.precision == "int8":
+        raise UserError("Weights files are float32 or float16; set --format litert for int8.")
+    if target.argmax or not target.resize:
+        raise UserError("A weights file holds no output; leave --argmax and --noresize out.")
+    named = dataclasses.replace(source, class_names=target.class_names)
+    return native.to_bytes(named, half=target.precision == "float16")
+
+
+def _network_in(content: bytes, source: weights.Weights) -> Run:
+    restored = native.from_bytes(content, source.provenance)
+    graphdef, state = nnx.split(weights.build_deeplab(restored))
+
+    @jax.jit
+    def run(state: nnx.State, image: jax.Array) -> jax.Array:
+        model = nnx.merge(graphdef, state)
+        return model(model.normalize(image))
+
+    return lambda image: np.asarray(run(state, image))
+
+
+def _file(name: str, kind: str) -> Path:
+    """Return the file to write.
+
+    Raises:
+        UserError: a folder is named.
+    """
+    path = Path(name)
+    if path.is_dir() or name.endswith(("/", os.sep)):
+        raise UserError(
+            f"--output {name} is a folder; name the file, such as "
+            f"{path / ('model.' + SUFFIXES[kind])}."
+        )
+    return path
+
+
+def _size(text: list[str]) -> tuple[int, int]:
+    """Return height and width of "513" or "256,512".
+
+    Raises:
+        UserError: it is something else.
+    """
+    numbers = [int(n) for n in text if n.strip().isdecimal()]
+    if len(numbers) != len(text) or len(numbers) not in (1, 2) or min(numbers) < LEAST_SIZE:
+        raise UserError(
+            f"--size {','.join(text)} is no size; give a side, or height and width such as "
+            f"256,512, each of {LEAST_SIZE} pixels or more."
+        )
+    return numbers[0], numbers[-1]
 
 
 def _module(kind: str) -> ModuleType:
@@ -163,12 +194,10 @@ def _class_names(file: str, source: weights.Weights) -> tuple[str, ...]:
 
 if __name__ == "__main__":
     # Here, not above: commands share flag names, and a program may import several of them.
-    flags.DEFINE_string("weights", "", "File, folder or hf://owner/name to export.")
-    flags.DEFINE_string("workdir", "", "Export this run instead.")
-    flags.DEFINE_string("checkpoint", "newest", "Of the run: newest, best (by mIoU) or a step.")
+    command.define_weights()
     flags.DEFINE_enum("format", "safetensors", ("safetensors", *FORMATS), "What to write.")
     flags.DEFINE_string("output", "", "File to write.")
-    flags.DEFINE_integer("size", 513, "Side of the square images.", lower_bound=1)
+    flags.DEFINE_list("size", "513", "Height,width of the images, such as 256,512; or one side.")
     flags.DEFINE_enum("precision", "float32", PRECISIONS, "What kernels are stored in.")
     flags.DEFINE_bool("resize", True, "Return logits at the image's size, not the network's.")
     flags.DEFINE_bool("argmax", False, "Return class ids instead of logits.")

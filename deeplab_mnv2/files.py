@@ -64,7 +64,7 @@ def read_json(path: Path) -> dict[str, Any]:
     open_checked(path)
     try:
         value = json.loads(path.read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON ({reason(error)}).") from error
     if not isinstance(value, dict):
         raise UserError(f"{path} holds no JSON object.")

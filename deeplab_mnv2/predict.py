@@ -1,7 +1,8 @@
 """Segment photographs: a label image and an overlay for each.
 
-  python -m deeplab_mnv2.predict --output DIR [--weights FILE | --workdir RUN] IMAGE...
+  python -m deeplab_mnv2.predict --output DIR [--weights FILE] IMAGE...
 
+FILE is also a run, RUN@best, a folder or hf://owner/name; by default it is the package's own.
 IMAGE is a file, a folder, a pattern in quotes ('*.jpg'), or - for a list on standard input.
 Leaves NAME.png, a palette PNG of class ids, and NAME_overlay.jpg in the output folder; NAME
 keeps the folders that tell images apart.
@@ -28,7 +29,6 @@ from deeplab_mnv2.errors import UserError, printable
 from deeplab_mnv2.files import replace_atomically
 from deeplab_mnv2.tasks.segmentation.segmenter import LONG_SIDE, Segmentation, Segmenter
 from deeplab_mnv2.tasks.segmentation.windows import Photo
-from deeplab_mnv2.training.workdir import load_class_names, load_model
 
 # Results that wait to be written; a photograph of 12 megapixels takes 150 MB until it is.
 _WAITING = 2
@@ -51,7 +51,7 @@ def find_images(arguments: list[str], output: Path) -> tuple[dict[Path, Path], l
         known = len(misses)
         found = list(find_photographs(argument, misses))
         if not found and len(misses) == known:
-            misses.append(f"{argument} names no image; check the path.")
+            misses.append(f"{argument or repr(argument)} names no image; check the path.")
         for image, root in found:
             if image != Path(argument) and _is_result(image, root, output):
                 continue
@@ -139,7 +139,8 @@ def main(arguments: list[str]) -> None:
     failures = []
     if results:
         command.require_writable(output, "--output")
-        segmenter = _segmenter(given.weights, given.workdir, given.checkpoint, given.long_side)
+        source = command.weights_source(str(weights.PACKAGED))
+        segmenter = Segmenter.load(source, long_side=given.long_side)
         begin = time.perf_counter()
         columns = TextColumn("segmenting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
         with Progress(*columns) as progress:
@@ -165,15 +166,6 @@ def _listed() -> list[str]:
     except ValueError as error:
         raise UserError(f"The list on standard input is no text ({error}); use UTF-8.") from error
     return [line for line in lines if line.strip()]
-
-
-def _segmenter(file: str, workdir: str, checkpoint: str, long_side: int) -> Segmenter:
-    if file and workdir:
-        raise UserError("Give either --weights FILE or --workdir RUN, not both.")
-    if workdir:
-        model = load_model(Path(workdir), checkpoint)
-        return Segmenter(model, load_class_names(Path(workdir)), long_side=long_side)
-    return Segmenter.load(file or weights.PACKAGED, long_side=long_side)
 
 
 def _is_result(image: Path, root: Path, output: Path) -> bool:
@@ -205,11 +197,7 @@ def _wait(waiting: deque, on_done: Callable[[Path], None]) -> None:
 
 if __name__ == "__main__":
     # Here, not above: commands share flag names, and a program may import several of them.
-    flags.DEFINE_string(
-        "weights", "", "File, folder or hf://owner/name; default the package's, for VOC."
-    )
-    flags.DEFINE_string("workdir", "", "Use this run instead.")
-    flags.DEFINE_string("checkpoint", "newest", "Of the run: newest, best (by mIoU) or a step.")
+    command.define_weights()
     flags.DEFINE_string("output", "", "Folder for the results.")
     flags.DEFINE_bool(
         "probabilities", False, "Also write NAME.npz: `probabilities` (H, W, classes), float16."

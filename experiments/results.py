@@ -36,7 +36,6 @@ from deeplab_mnv2.files import replace_atomically
 from deeplab_mnv2.models.costs import layer_costs
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.training.log import read_metrics
-from deeplab_mnv2.training.workdir import load_model
 
 HERE = Path(__file__).resolve().parent
 BEGIN, END = "<!-- results: python -m experiments.results -->\n", "<!-- end of results -->\n"
@@ -73,7 +72,7 @@ def facts_of_run(workdir: Path, experiment: str, device: str) -> dict[str, Any]:
     Raises:
         UserError: the folder holds no run.
     """
-    model = load_model(workdir)
+    model = weights.load(str(workdir))
     config = json.loads((workdir / "config.json").read_text())["train"]
     seconds, before = 0.0, 0
     for record in read_metrics(workdir / "metrics.jsonl"):

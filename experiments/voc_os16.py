@@ -12,7 +12,7 @@ With the first command TFDS downloads VOC and SBD; in the second, VOC2012 is a f
 layout.
 """
 
-from deeplab_mnv2.config import Config, DataConfig, DataSet, TrainConfig
+from deeplab_mnv2.config import Config, DataConfig, DataSet, EvaluationConfig, TrainConfig
 from deeplab_mnv2.data.folder import Folder
 from deeplab_mnv2.data.voc import Voc
 
@@ -24,4 +24,6 @@ def get_config(folder: str = "") -> Config:
     return Config(
         data=DataConfig(train=split("trainaug"), val=split("val")),
         train=TrainConfig(init_weights="hf://google/mobilenet_v2_1.0_224"),
+        # The convention of the published scores: squares of 513, which holds all of VOC's images.
+        evaluation=EvaluationConfig(pad_sizes=(513, 1025, 2049)),
     )

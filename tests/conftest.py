@@ -14,6 +14,8 @@ from PIL import Image
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_disable_most_optimizations", True)
+# What would promote a rank in silence raises.
+jax.config.update("jax_numpy_rank_promotion", "raise")
 # Tests compile the same small programs again and again. Gone when the process ends.
 _COMPILED = tempfile.TemporaryDirectory(prefix="deeplab_mnv2_tests_")
 jax.config.update("jax_compilation_cache_dir", _COMPILED.name)
@@ -31,6 +33,7 @@ from deeplab_mnv2.config import (  # noqa: E402 - jax must be configured first
 from deeplab_mnv2.data.palette import voc_palette  # noqa: E402
 from deeplab_mnv2.data.shapes import Shapes  # noqa: E402
 from deeplab_mnv2.models import mobilenet_v2  # noqa: E402
+from deeplab_mnv2.weights.loader import _abstract_state  # noqa: E402
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -81,7 +84,10 @@ def one_block_a_stage() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         short = tuple((t, c, 1, s) for t, c, _, s in mobilenet_v2.STAGES)
         patch.setattr(mobilenet_v2, "STAGES", short)
+        # Networks of the same config are kept, of whichever length.
+        _abstract_state.cache_clear()
         yield
+    _abstract_state.cache_clear()
 
 
 @pytest.fixture

@@ -8,8 +8,9 @@ import optax
 import pytest
 from flax import nnx
 
-from deeplab_mnv2.config import ModelConfig
+from deeplab_mnv2.config import ClassifierConfig, ModelConfig
 from deeplab_mnv2.errors import UserError
+from deeplab_mnv2.models.classifier import Classifier
 from deeplab_mnv2.models.costs import cost_table, layer_costs
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.models.layers import resize
@@ -145,6 +146,43 @@ def test_normalize_maps_grey_levels_to_the_convention():
     model = abstract(TINY)
     levels = jnp.array([0, 255], jnp.uint8).reshape(1, 1, 2, 1) * jnp.ones((1, 1, 1, 3), jnp.uint8)
     np.testing.assert_allclose(model.normalize(levels)[0, 0, :, 0], [-1, 1])
+
+
+@pytest.mark.parametrize(
+    ("shape", "remedy"),
+    [
+        ((1, 3, 33, 33), r"image\.transpose\(0, 2, 3, 1\)"),
+        ((1, 33, 33, 4), r"image\[\.\.\., :3\]"),
+        ((1, 33, 33, 1), r"image\.repeat\(3, -1\)"),
+        ((33, 33, 3), r"image\[None\]"),
+        ((1, 33, 33, 2), "give 3 channels, last"),
+        ((1, 33, 33), "give 3 channels, last"),
+        ((1, 1, 33, 33, 3), "give 3 channels, last"),
+        ((33,), "give 3 channels, last"),
+    ],
+)
+def test_images_of_another_form_are_refused_with_the_remedy(shape, remedy):
+    classifier = nnx.eval_shape(lambda: Classifier(ClassifierConfig(), rngs=nnx.Rngs(0)))
+    model = abstract(TINY)
+    image = np.zeros(shape, np.float32)
+    sentence = rf"\(B, H, W, 3\), not .*; .*{remedy}"
+    for take in (model, model.head_logits, model.normalize, model.backbone.endpoints, classifier):
+        with pytest.raises(UserError, match=sentence):
+            take(image)
+
+
+def test_grey_levels_that_were_not_normalised_are_refused():
+    with pytest.raises(UserError, match=r"uint8.*net\.normalize\(image\)"):
+        abstract(TINY)(np.zeros((1, 33, 33, 3), np.uint8))
+
+
+def test_a_network_for_other_channels_takes_those():
+    four = {"in_channels": 4, "image_mean": (0.0,) * 4, "image_std": (1.0,) * 4}
+    model = abstract(dataclasses.replace(TINY, **four))
+    assert layer_costs(model, (33, 33))[0].kernel[2] == 4
+    assert model.normalize(np.zeros((1, 33, 33, 4), np.uint8)).shape == (1, 33, 33, 4)
+    with pytest.raises(UserError, match=r"\(B, H, W, 4\), not \(1, 33, 33, 3\)"):
+        model(np.zeros((1, 33, 33, 3), np.float32))
 
 
 @pytest.mark.parametrize(

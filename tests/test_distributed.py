@@ -13,7 +13,6 @@ from deeplab_mnv2 import weights
 from deeplab_mnv2.config import ModelConfig
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.training.log import read_metrics
-from deeplab_mnv2.training.workdir import load_model
 from tests.support import runs
 from tests.support.networks import randomize_norms
 
@@ -67,7 +66,7 @@ def assert_same_run(workdir, alone):
     assert losses[0].keys() == losses[1].keys()
     for step, loss in losses[1].items():
         assert losses[0][step] == pytest.approx(loss, rel=1e-5)
-    models = [jax.tree.leaves(nnx.state(load_model(w))) for w in (workdir, alone)]
+    models = [jax.tree.leaves(nnx.state(weights.load(str(w)))) for w in (workdir, alone)]
     for ours, theirs in zip(*models, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-5)
 

@@ -298,7 +298,7 @@ def test_a_missing_root_is_a_finding(root, config):
     surveys, findings = diagnose(config, [val])
     assert surveys == []
     assert [f.kind for f in findings] == ["split entry"]
-    assert f"{root}/nowhere is no folder" in findings[0].message
+    assert f"{root}/nowhere/ does not exist; set" in findings[0].message
 
 
 def test_classes_must_agree(root):

@@ -79,7 +79,7 @@ def test_weights_of_other_classes_are_told(capsys):
 
 def score_on_real_voc(path, shared, config, **settings):
     config.data.val = Folder(root=str(shared / "voc2012"), split="val")
-    config.evaluation = EvaluationConfig(**settings)
+    config.evaluation = EvaluationConfig(pad_sizes=(513, 1025, 2049), **settings)
     result = evaluate(weights.load(str(path)), config).result
     assert result["images"] == 443
     assert result["compilations"] == 1

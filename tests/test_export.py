@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zipfile
 
+import cv2
 import jax
 import numpy as np
 import pytest
@@ -20,12 +21,14 @@ from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.export import export
 from deeplab_mnv2.exporting import stablehlo
 from deeplab_mnv2.exporting.graph import LOGITS, Convolution, evaluate, trace
-from deeplab_mnv2.exporting.target import Target, draw_images, normalize
+from deeplab_mnv2.exporting.target import Target, draw_images
 from deeplab_mnv2.models.deeplab import DeepLab
 from tests.support.networks import apply
 from tests.support.random_weights import random_weights
 
-SIZE = 65
+SIZE = (65, 65)
+# Height and width apart; 129 is no whole multiple of the logits' 9, 64 pads unevenly.
+SIZES = (SIZE, (129, 64))
 NETWORKS = {
     "mobile": {},
     "symmetric": {"padding": "symmetric", "align_corners": False},
@@ -75,13 +78,39 @@ def test_the_graph_computes_what_the_network_does(name, size):
 
 @pytest.mark.parametrize("kind", ["onnx", "litert"])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_runtimes_agree_with_the_network(kind, name, target, tmp_path):
+@pytest.mark.parametrize("size", SIZES)
+def test_runtimes_agree_with_the_network(kind, name, size, target, tmp_path):
     """`export` refuses to write a file that does not."""
     pytest.importorskip("onnxruntime" if kind == "onnx" else "ai_edge_litert")
+    target = dataclasses.replace(target, size=size)
     found = export(_source(**NETWORKS[name]), kind, tmp_path / "file", target)
     assert found.masks > 0.999
     assert found.logits < 1e-3
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("size", SIZES)
+def test_opencv_reads_the_onnx_file(name, size, target):
+    onnx = pytest.importorskip("deeplab_mnv2.exporting.onnx")
+    model = weights.build(_source(**NETWORKS[name]))
+    content = onnx.build(model, dataclasses.replace(target, size=size), [])
+    network = cv2.dnn.readNetFromONNX(np.frombuffer(content, np.uint8))
+    image = model.normalize(draw_images(1, size, model.config)[0])
+    network.setInput(np.ascontiguousarray(np.asarray(image).transpose(0, 3, 1, 2)))
+    found = network.forward().transpose(0, 2, 3, 1)
+    expected = np.asarray(apply(model, image))
+    assert found.shape == (1, *size, 5)
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_onnx_scales_make_the_size_that_is_asked_for():
+    """Resize rounds the product down: in float32, 9 * (129 / 9) is less than 129."""
+    onnx = pytest.importorskip("deeplab_mnv2.exporting.onnx")
+    for before in range(1, 130):
+        for after in (*range(before, 300), 16 * before + 1):
+            factor = onnx._factor(before, after)
+            assert int(float(factor) * before) == int(factor * np.float32(before)) == after
 
 
 @pytest.mark.parametrize("kind", ["onnx", "litert", "stablehlo"])
@@ -94,7 +123,7 @@ def test_outputs(kind, changes, source, target, tmp_path):
     image = _images(1, model)[0]
     found = module.load((tmp_path / "file").read_bytes(), model)(image)
     if target.argmax:
-        assert found.shape == (1, SIZE, SIZE)
+        assert found.shape == (1, *SIZE)
         assert found.dtype == np.uint8
     else:
         assert found.shape == apply(model, model.normalize(image), "head_logits").shape
@@ -117,7 +146,7 @@ def test_onnx_takes_batches_and_tells_labels_and_normalisation(source, target):
     model = weights.build(source)
     session = onnxruntime.InferenceSession(onnx.build(model, target, []))
     images = np.concatenate(_images(3, model))
-    pixels = normalize(images, model.config).transpose(0, 3, 1, 2)
+    pixels = np.asarray(model.normalize(images)).transpose(0, 3, 1, 2)
     (found,) = session.run(None, {"image": pixels})
     expected = apply(model, model.normalize(images)).transpose(0, 3, 1, 2)
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
@@ -127,7 +156,9 @@ def test_onnx_takes_batches_and_tells_labels_and_normalisation(source, target):
 
 
 # At 64 pixels the two rules of padding differ.
-@pytest.mark.parametrize(("name", "size"), [("mobile", 65), ("symmetric", 64)])
+@pytest.mark.parametrize(
+    ("name", "size"), [("mobile", (65, 97)), ("symmetric", (64, 64)), ("mobile", (129, 64))]
+)
 def test_litert_files_are_read_back_as_the_same_network(name, size, target, tmp_path):
     """The importer, which reads published files, is a reader that knows nothing of the writer."""
     pytest.importorskip("ai_edge_litert")
@@ -163,7 +194,7 @@ def test_litert_metadata_and_alignment(source, target):
 def test_int8_agrees_and_is_a_third(shared, tmp_path):
     pytest.importorskip("ai_edge_quantizer")
     source = weights.read(str(shared / "weights" / "deeplabv3_mnv2_dm05_pascal_quant.tflite"))
-    target = Target(class_names=VOC_CLASSES, size=129, precision="int8")
+    target = Target(class_names=VOC_CLASSES, size=(129, 129), precision="int8")
     folder = shared / "voc2012" / "JPEGImages"
     assert export(source, "litert", tmp_path / "file", target, folder).masks > 0.95
     floats = 4 * sum(array.size for array in source.tensors.values())
@@ -173,8 +204,8 @@ def test_int8_agrees_and_is_a_third(shared, tmp_path):
 def test_corrected_biases_keep_the_mean_of_a_rounded_layer():
     quantization = pytest.importorskip("deeplab_mnv2.exporting.quantization")
     model = weights.build(_source())
-    images = [normalize(image, model.config) for image in _images(4, model)]
-    graph = trace(model, (SIZE, SIZE), upsample=False)
+    images = [np.asarray(model.normalize(image)) for image in _images(4, model)]
+    graph = trace(model, SIZE, upsample=False)
     corrected = quantization.correct_biases(graph, images)
     image = np.concatenate(images)
     inputs = jax.jit(lambda x: evaluate(graph, x))(image)
@@ -226,7 +257,7 @@ def test_nothing_is_written_that_fails_its_check(monkeypatch, source, target, tm
     ("kind", "changes", "sentence"),
     [
         ("onnx", {"precision": "int8"}, "needs --calibration"),
-        ("stablehlo", {"size": 49}, "multiple of 32 plus one"),
+        ("stablehlo", {"size": (49, 65)}, "49,65 is not of multiples of 32 plus one.*is 65,65"),
         ("litert", {"precision": "int8"}, "needs --calibration"),
         ("safetensors", {"argmax": True}, "holds no output"),
     ],
@@ -257,25 +288,81 @@ def test_a_missing_package_is_named_with_its_remedy(monkeypatch, source, target,
 def test_the_command(tmp_path):
     weights.save(tmp_path / "tiny.safetensors", _source())
     (tmp_path / "names.txt").write_text("a\nb\n")
-    command = [sys.executable, "-m", "deeplab_mnv2.export", "--weights=tiny.safetensors"]
+    command = [sys.executable, "-m", "deeplab_mnv2.export"]
 
-    def run(*flags: str) -> subprocess.CompletedProcess[str]:
+    def run(*flags: str, source: str = "--weights=tiny.safetensors") -> subprocess.CompletedProcess:
         return subprocess.run(
-            [*command, *flags], cwd=tmp_path, capture_output=True, text=True, check=False
+            [*command, source, *flags], cwd=tmp_path, capture_output=True, text=True, check=False
         )
 
-    done = run("--output=deep/half.safetensors", "--precision=float16", f"--size={SIZE}")
+    done = run("--output=deep/half.safetensors", "--precision=float16", "--size=65,97")
     assert done.returncode == 0, done.stderr
     assert "same class as the network on" in done.stdout
+    assert "65 x 97" in done.stdout
     assert weights.read(str(tmp_path / "deep" / "half.safetensors")).config.num_classes == 5
     done = run("--output=file", "--classes=names.txt")
     assert done.returncode == 2
     assert done.stderr == "error: names.txt names 2 classes, but the network has 5.\n"
+    # Without weights, the package's own.
+    done = run("--output=own.safetensors", source=f"--size={SIZE}")
+    assert done.returncode == 0, done.stderr
+    found = weights.read(str(tmp_path / "own.safetensors"))
+    wanted = weights.read(str(weights.PACKAGED))
+    assert found.class_names == wanted.class_names == VOC_CLASSES
+    kernel = "classifier.kernel"
+    np.testing.assert_array_equal(found.tensors[kernel], wanted.tensors[kernel])
+
+
+@pytest.mark.parametrize("text", ["1", "31", "0,65", "-65", "65,65,65", "65x97", "1.5", ""])
+def test_sizes_that_are_none_are_refused(text):
+    with pytest.raises(UserError, match=r"--size .*256,512, each of 32 pixels or more"):
+        export_module._size(text.split(","))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("513", (513, 513)), ("256,512", (256, 512)), (" 65, 97 ", (65, 97))]
+)
+def test_sizes_are_height_and_width(text, expected):
+    assert export_module._size(text.split(",")) == expected
+
+
+@pytest.mark.parametrize("name", [".", "..", "folder", "folder/", "new/", "new/deep/"])
+def test_a_folder_is_no_file_to_write(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UserError, match=rf"--output {name} is a folder.*model\.tflite"):
+        export_module._file(name, "litert")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.slow
+def test_mediapipe_finds_labels_and_normalisation(shared, tmp_path):
+    """What it is given is a file alone, so what it needs must be in there."""
+    vision = pytest.importorskip("mediapipe.tasks.python.vision")
+    mediapipe = pytest.importorskip("mediapipe")
+    pytest.importorskip("ai_edge_litert")
+    source = weights.read(str(shared / "weights" / "deeplabv3_mnv2_dm05_pascal_quant.tflite"))
+    file = tmp_path / "file.tflite"
+    export(source, "litert", file, Target(class_names=VOC_CLASSES, size=(257, 257)))
+    path = shared / "voc2012" / "JPEGImages" / "2007_000033.jpg"
+    photo = cv2.resize(cv2.imread(str(path))[..., ::-1], (257, 257), interpolation=cv2.INTER_AREA)
+    options = vision.ImageSegmenterOptions(
+        base_options=mediapipe.tasks.BaseOptions(model_asset_path=str(file)),
+        output_category_mask=True,
+    )
+    with vision.ImageSegmenter.create_from_options(options) as segmenter:
+        assert tuple(segmenter.labels) == VOC_CLASSES
+        image = mediapipe.Image(mediapipe.ImageFormat.SRGB, np.ascontiguousarray(photo))
+        found = segmenter.segment(image).category_mask.numpy_view()
+    model = weights.build(source)
+    expected = np.asarray(apply(model, model.normalize(photo[None])))[0].argmax(-1)
+    assert len(np.unique(expected)) > 1
+    assert (found.reshape(257, 257) == expected).mean() > 0.999
 
 
 def test_published_weights_agree_on_photographs(shared, tmp_path):
     pytest.importorskip("onnxruntime")
     source = weights.read(str(shared / "weights" / "deeplabv3_mnv2_dm05_pascal_quant.tflite"))
-    target = Target(class_names=VOC_CLASSES, size=257)
+    target = Target(class_names=VOC_CLASSES, size=(257, 257))
     folder = shared / "voc2012" / "JPEGImages"
     assert export(source, "onnx", tmp_path / "file.onnx", target, folder).masks > 0.9999

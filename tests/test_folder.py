@@ -113,10 +113,10 @@ def test_classes_have_names_of_their_own(voc):
 def test_a_root_that_is_not_there_is_named_first(voc, config):
     for root in (f"{voc}/nowhere", "~/no such folder", f"{voc}/ImageSets/Segmentation/val.txt"):
         folder = Folder(root=root, split="val")
-        shown = os.path.expanduser(root)
+        shown = f"{os.path.expanduser(root)}/ (does not exist|is no folder);"
         config.data = dataclasses.replace(config.data, train=folder, val=folder)
         for ask in (lambda: folder.class_names, folder.open, folder.digest, config.check):  # noqa: B023
-            with pytest.raises(UserError, match=f"^{shown} is no folder; set the data set's root"):
+            with pytest.raises(UserError, match=f"^{shown} set the data set's root"):
                 ask()
 
 
@@ -231,6 +231,12 @@ def test_a_pattern_has_a_place_for_the_name(voc, setting):
             open_val(voc, **{setting: pattern})
 
 
+def test_twins_are_refused_without_a_list_too(tmp_path):
+    lay_out(tmp_path, "i/a.jpg", "i/a.png", "!l/a.png")
+    with pytest.raises(UserError, match=r"i/a\.jpg and a\.png share a name.*; rename one\.$"):
+        found(tmp_path, images="i", labels="l")
+
+
 def test_linked_folders_are_followed_once(tmp_path):
     lay_out(tmp_path, "i/in/a.jpg", "!l/in/a.png")
     (tmp_path / "i/also").symlink_to("in")
@@ -314,7 +320,11 @@ class Backwards(Folder):
 
     half: bool = False
 
+    def __post_init__(self):
+        self._opened = 0
+
     def open(self):
+        self._opened += 1
         source = super().open()
         pairs, names = source.pairs[::-1], source.names[::-1]
         return dataclasses.replace(source, pairs=pairs, names=names)
@@ -323,6 +333,7 @@ class Backwards(Folder):
 def test_a_subclass_has_settings_of_its_own(voc):
     data = dataclasses.replace(Backwards(root=str(voc), split="val"), half=True)
     assert data.open().names == ("2007_0", "2007_1")
+    assert data._opened == 1
     data.half = False
     assert pickle.loads(pickle.dumps(data)) == data
     with pytest.raises(

@@ -3,7 +3,14 @@ import dataclasses
 import numpy as np
 import pytest
 
-from deeplab_mnv2.config import IGNORE_LABEL, Config, DataConfig, EvaluationConfig, ModelConfig
+from deeplab_mnv2.config import (
+    IGNORE_LABEL,
+    PAD_SIZES,
+    Config,
+    DataConfig,
+    EvaluationConfig,
+    ModelConfig,
+)
 from deeplab_mnv2.data.pipeline import (
     Chosen,
     _Indexed,
@@ -13,7 +20,7 @@ from deeplab_mnv2.data.pipeline import (
 )
 from deeplab_mnv2.data.shapes import Shapes
 from deeplab_mnv2.errors import UserError
-from deeplab_mnv2.tasks.segmentation.padding import FILL, PrepareForScoring, bucket_side
+from deeplab_mnv2.tasks.segmentation.padding import FILL, PrepareForScoring, padded_shape
 from deeplab_mnv2.tasks.segmentation.task import SegmentationTask
 
 MODEL = ModelConfig()
@@ -118,13 +125,47 @@ def test_evaluation_covers_every_example_once_in_static_shapes(config):
             assert (batch["label"][row, height:] == IGNORE_LABEL).all()
 
 
-def test_buckets_grow_beyond_the_largest():
-    config = EvaluationConfig(pad_sizes=(257, 513))
-    assert bucket_side(200, 257, config, 16) == 257
-    assert bucket_side(258, 100, config, 16) == 513
-    assert bucket_side(513, 513, config, 16) == 513
-    assert bucket_side(514, 10, config, 16) == 1025
-    assert bucket_side(3000, 4000, config, 16) == 4097
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((200, 257), (257, 257)),
+        ((250, 350), (513, 513)),
+        ((513, 257), (513, 513)),
+        ((513, 256), (513, 257)),  # more than 1:2
+        ((514, 500), (1025, 513)),  # more than 513
+        ((60, 10_000), (257, 10_241)),
+        ((3000, 4000), (3073, 4097)),
+    ],
+)
+def test_shapes_that_images_are_padded_to(size, expected):
+    assert padded_shape(size, (257, 513), 16) == expected
+
+
+@pytest.mark.parametrize(
+    "size", [(1, 1), (60, 60), (97, 73), (130, 97), (600, 400), (150, 1200), (60, 10_000)]
+)
+@pytest.mark.parametrize("stride", [8, 16, 32])
+def test_by_default_no_side_grows_by_more_than_half(size, stride):
+    shape = padded_shape(size, PAD_SIZES, stride)
+    square = max(size) <= min(513, 2 * min(size))
+    for side, padded in zip((max(size), max(size)) if square else size, shape, strict=True):
+        assert side <= padded <= max(33, 1.5 * side)
+        assert padded % stride == 1
+
+
+def test_vocs_images_stay_in_the_square_of_published_scores():
+    """Sides are 500 at most, and at least 100 or so."""
+    for size in ((500, 375), (333, 500), (500, 100), (281, 500), (112, 143)):
+        assert padded_shape(size, (513, 1025, 2049), 16) == (513, 513)
+
+
+def test_few_shapes_are_compiled():
+    rng = np.random.default_rng(0)
+    sizes = rng.integers(1, 2050, (20_000, 2))
+    shapes = {padded_shape(size, PAD_SIZES, 16) for size in sizes.tolist()}
+    assert len(shapes) <= len(PAD_SIZES) ** 2
+    photographs = {padded_shape(size, PAD_SIZES, 16) for size in rng.integers(300, 641, (999, 2))}
+    assert len(photographs) == 7
 
 
 def test_padding_is_the_conventions_mean():

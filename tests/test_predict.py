@@ -89,9 +89,9 @@ def test_results_of_an_earlier_run_are_no_photographs(photos):
 
 def test_what_names_no_image_is_told(photos):
     (photos / "empty").mkdir()
-    results, misses = find_images(["empty", "nothing.jpg", "*.gif", "a/x.jpg"], Path("out"))
+    results, misses = find_images(["empty", "nothing.jpg", "*.gif", "", "a/x.jpg"], Path("out"))
     assert len(results) == 1
-    assert [miss.split()[0] for miss in misses] == ["empty", "nothing.jpg", "*.gif"]
+    assert [miss.split()[0] for miss in misses] == ["empty", "nothing.jpg", "*.gif", "''"]
 
 
 def test_linked_folders_are_followed_once(photos):
@@ -143,7 +143,7 @@ def test_nothing_is_left_out_without_a_word(photos, monkeypatch):
     # A broken link is an image that cannot be read.
     assert [image.name for image in results] == ["y.PNG", "gone.jpg", "x.jpg"]
     assert len(misses) == 1
-    assert "a/deep/z.gif is left out (3 such files in a)" in misses[0]
+    assert "a holds 3 files, such as a/deep/z.gif, in formats that are not" in misses[0]
     monkeypatch.setattr(os, "listdir", locked)
     results, misses = find_images(["a"], Path("out"))
     assert [image.name for image in results] == ["gone.jpg", "x.jpg"]

@@ -45,6 +45,7 @@ def segmenter() -> Segmenter:
 def test_labels_are_those_of_the_network(settings):
     model = _model(**settings)
     photo = _photo(90, 120)
+    # As an evaluation pads it: see `test_pipeline`.
     padded = np.full((1, 129, 129, 3), 128, np.uint8)
     padded[0, :90, :120] = photo
     logits = np.asarray(apply(model, model.normalize(jnp.asarray(padded))))[0, :90, :120]
@@ -66,7 +67,7 @@ def test_training_mode_of_the_given_model_changes_nothing():
     assert not model.backbone.stem.norm.use_running_average
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 200), (200, 3), (129, 129), (130, 97)])
+@pytest.mark.parametrize("size", [(1, 1), (1, 200), (200, 3), (129, 129), (130, 97), (40, 320)])
 def test_any_size(segmenter, size):
     found = segmenter(_photo(*size))
     assert found.label.shape == size
@@ -77,7 +78,7 @@ def test_any_size(segmenter, size):
 def test_sizes_share_compiled_programs(segmenter):
     segmenter(_photo(70, 100))
     programs = segmenter._head_logits._cache_size(), canvas._labels._cache_size()
-    for size in ((71, 100), (3, 7), (129, 128)):
+    for size in ((71, 100), (98, 98), (129, 128)):
         segmenter(_photo(*size))
     assert programs == (
         segmenter._head_logits._cache_size(),
@@ -93,14 +94,15 @@ def _colours_as_logits(graphdef, state, images):
 @pytest.fixture
 def windows(monkeypatch) -> Segmenter:
     """A segmenter with windows of 65 pixels, and colours for logits."""
-    monkeypatch.setattr(canvas, "SIDES", (33, 65))
+    monkeypatch.setattr(canvas, "LARGEST", 65 * 97)
+    monkeypatch.setattr(canvas, "WINDOW", 65)
     monkeypatch.setattr(canvas, "OVERLAP", 32)
     monkeypatch.setattr(canvas, "_TILE", 49)
     monkeypatch.setattr(segmenter_module, "_head_logits", _colours_as_logits)
     return Segmenter(_model(num_classes=3), ("red", "green", "blue"), long_side=0)
 
 
-@pytest.mark.parametrize("size", [(65, 65), (66, 65), (150, 65), (83, 241), (240, 100)])
+@pytest.mark.parametrize("size", [(65, 65), (66, 65), (150, 65), (83, 241), (240, 100), (20, 241)])
 def test_windows_blend_without_seams(windows, size):
     """Linear ramps are what bilinear interpolation reproduces, whatever the windows."""
     rows, columns = np.mgrid[: size[0], : size[1]]

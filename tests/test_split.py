@@ -178,10 +178,12 @@ def test_void_in_two_classes_is_in_order(train):
         ({"image": np.zeros((48, 64, 3), np.float32)}, r"image \(48, 64, 3\) float32"),
         ({"image": np.zeros((48, 64), np.uint8)}, r"image \(48, 64\) uint8"),
         ({"image": np.zeros((0, 64, 3), np.uint8)}, r"image \(0, 64, 3\) uint8"),
+        (None, "a NoneType"),
+        ((1, 2), "a tuple"),
     ],
 )
 def test_examples_have_the_declared_form(train, changed, words):
-    example = {**train.open()[0], **changed}
+    example = {**train.open()[0], **changed} if isinstance(changed, dict) else changed
 
     @dataclasses.dataclass
     class Own:

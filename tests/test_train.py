@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from deeplab_mnv2 import weights
 from deeplab_mnv2.config import Sgd
 from deeplab_mnv2.data.classes import VOC_CLASSES
 from deeplab_mnv2.errors import Stopped, UserError
@@ -19,7 +20,6 @@ from deeplab_mnv2.train import train
 from deeplab_mnv2.training.checkpoint import Checkpoints
 from deeplab_mnv2.training.lock import lock
 from deeplab_mnv2.training.log import read_metrics
-from deeplab_mnv2.training.workdir import load_class_names, load_model
 from deeplab_mnv2.weights.loader import weights_digest
 from tests.support.runs import arrays
 
@@ -154,9 +154,9 @@ def test_a_mistyped_file_does_not_bind_the_workdir(module_config, tmp_path):
 def test_only_the_newest_and_the_best_checkpoints_are_kept(module_config, tmp_path):
     settings = dataclasses.replace(module_config.train, checkpoint_every=1, eval_every=2)
     train(dataclasses.replace(module_config, train=settings), tmp_path)
-    with Checkpoints(tmp_path, reading=True) as checkpoints:
+    assert weights.read(f"{tmp_path}@best").provenance["checkpoint"] in ("2", "4")
+    with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.steps in ([3, 4], [2, 3, 4])
-        assert checkpoints.find("best") in (2, 4)
         assert [checkpoints.has_score(step) for step in (3, 4)] == [False, True]
 
 
@@ -166,28 +166,28 @@ def test_a_save_that_is_not_finished_is_no_damage(finished, tmp_path):
     unfinished = tmp_path / "run" / "checkpoints" / "5.orbax-checkpoint-tmp"
     unfinished.mkdir()
     (unfinished / "_CHECKPOINT_METADATA").write_text("")
-    load_model(tmp_path / "run")
+    weights.read(str(tmp_path / "run"))
     with Checkpoints(tmp_path / "run") as checkpoints:
         assert checkpoints.steps == [2, 4]
 
 
+def digest(run) -> str:
+    model = weights.load(str(run))
+    return weights_digest(*nnx.split(model, nnx.Param, nnx.BatchStat)[1:])
+
+
 def test_the_newest_checkpoint_is_the_model(finished):
     workdir, result = finished
-    model = load_model(workdir)
-    _, params, batch_stats = nnx.split(model, nnx.Param, nnx.BatchStat)
-    assert weights_digest(params, batch_stats) == result["protocol"]["weights"]
+    assert digest(workdir) == result["protocol"]["weights"]
 
 
 def test_a_checkpoint_is_chosen_by_step_or_score(finished):
     workdir, result = finished
-    newest, best, second = (
-        weights_digest(*nnx.split(load_model(workdir, name), nnx.Param, nnx.BatchStat)[1:])
-        for name in ("newest", "best", "2")
-    )
+    newest, best, second = (digest(f"{workdir}@{name}") for name in ("newest", "best", "2"))
     # Only the last step was scored.
     assert newest == best == result["protocol"]["weights"] != second
     with pytest.raises(UserError, match=r"no checkpoint of step 3; give newest, best or one of 2"):
-        load_model(workdir, "3")
+        weights.read(f"{workdir}@3")
 
 
 def test_looking_at_a_run_changes_nothing_in_it(finished, tmp_path):
@@ -197,10 +197,10 @@ def test_looking_at_a_run_changes_nothing_in_it(finished, tmp_path):
     # What a run that is saving has there meanwhile.
     (saves / "5.orbax-checkpoint-tmp").mkdir()
     (saves / "5.orbax-checkpoint-tmp" / "part").write_text("half")
-    load_model(tmp_path / "run")
+    weights.read(str(tmp_path / "run"))
     (saves / "2" / "_CHECKPOINT_METADATA").write_text("{")
     with pytest.raises(UserError, match=r"checkpoints/2 cannot be read"):
-        load_model(tmp_path / "run")
+        weights.read(str(tmp_path / "run"))
     assert (saves / "5.orbax-checkpoint-tmp" / "part").exists()
     assert (saves / "2").is_dir()
     assert not list((tmp_path / "run").glob("damaged*"))
@@ -239,11 +239,8 @@ def test_a_signal_saves_and_the_same_command_ends_as_if_there_was_none(
         np.testing.assert_array_equal(ours, theirs)
     # An evaluation that the signal cut short is made up for, and counts for the best.
     assert _logged(tmp_path) == _logged(finished[0])
-    with (
-        Checkpoints(tmp_path, reading=True) as ours,
-        Checkpoints(finished[0], reading=True) as all_,
-    ):
-        assert ours.find("best") == all_.find("best")
+    ours, theirs = (weights.read(f"{run}@best") for run in (tmp_path, finished[0]))
+    assert ours.provenance["checkpoint"] == theirs.provenance["checkpoint"]
 
 
 @pytest.mark.parametrize("files", ["state/**/*", "metrics/metrics", "**/*"])
@@ -286,7 +283,7 @@ def test_saves_come_by_the_clock_too(module_config, tmp_path, monkeypatch):
 
 def test_a_run_names_its_classes(finished, module_config):
     workdir, _ = finished
-    assert load_class_names(workdir) == module_config.data.train.class_names
+    assert weights.read(str(workdir)).class_names == module_config.data.train.class_names
 
 
 def test_a_workdir_of_another_experiment_is_refused(finished, module_config):

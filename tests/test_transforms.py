@@ -2,6 +2,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from scipy.ndimage import distance_transform_edt
 
 from deeplab_mnv2.config import IGNORE_LABEL, DataConfig
 from deeplab_mnv2.data.shapes import Shapes
@@ -138,12 +139,35 @@ def test_colour_distortion_keeps_the_order_of_greys_and_the_padding(config):
 
 def test_pad_keeps_the_picture_and_labels_the_rest_ignored():
     example = Shapes().open()[0]
-    image, label = pad(example["image"], example["label"], 129, (104, 117, 123))
+    image, label = pad(example["image"], example["label"], (129, 193), (104, 117, 123))
+    assert image.shape == (129, 193, 3)
+    assert label.shape == (129, 193)
     height, width = example["label"].shape
     np.testing.assert_array_equal(image[:height, :width], example["image"])
     np.testing.assert_array_equal(label[:height, :width], example["label"])
     assert (image[height:] == (104, 117, 123)).all()
     assert (label[:, width:] == IGNORE_LABEL).all()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_bands_are_euclidean(seed):
+    """Far from a boundary, OpenCV's quicker distances put one pixel in 85 in another band."""
+    widths = (1, 2, 4, 8, 16, 32)
+    rng = np.random.default_rng(seed)
+    label = np.zeros((150, 200), np.uint8)
+    for class_id, (row, column) in enumerate(rng.integers(0, (150, 200), (5, 2)), 1):
+        label[row : row + 3, column : column + 3] = class_id
+    label[:2, rng.integers(200)] = IGNORE_LABEL
+    boundary = label == IGNORE_LABEL
+    for row, column in np.ndindex(label.shape):
+        for other in ((row - 1, column), (row + 1, column), (row, column - 1), (row, column + 1)):
+            if 0 <= other[0] < 150 and 0 <= other[1] < 200 and label[other] != label[row, column]:
+                boundary[row, column] = True
+    distance = distance_transform_edt(~boundary)
+    # Widths are compared with whole pixels.
+    expected = np.sum([distance >= width + 0.5 for width in widths], axis=0)
+    np.testing.assert_array_equal(boundary_band(label, widths), expected)
+    assert len(np.unique(expected)) == 7
 
 
 def test_bands_by_hand():

@@ -38,6 +38,31 @@ def define_config() -> None:
     flags.DEFINE_bool("distributed", False, "Call jax.distributed.initialize(): one of several.")
 
 
+def define_weights() -> None:
+    """Define `--weights`; and `--workdir` with `--checkpoint`, which named runs before it did."""
+    flags.DEFINE_string("weights", "", "File, RUN, RUN@best, RUN@400, folder or hf://owner/name.")
+    flags.DEFINE_string("workdir", "", "A run; --weights RUN says the same.")
+    flags.DEFINE_string("checkpoint", "", "Of --workdir; --weights RUN@best says the same.")
+
+
+def weights_source(default: str) -> str:
+    """Return what `--weights` names, or `default`; `--workdir` and `--checkpoint` count too.
+
+    Raises:
+        UserError: both name something, or a checkpoint is of nothing.
+    """
+    given = flags.FLAGS
+    if given.workdir and given.weights:
+        raise UserError("Give either --weights or --workdir, not both: --weights takes a run too.")
+    if given.checkpoint and not given.workdir:
+        raise UserError(
+            f"--checkpoint {given.checkpoint} is of no run; write --weights RUN@{given.checkpoint}."
+        )
+    if given.workdir:
+        return f"{given.workdir}@{given.checkpoint or 'newest'}"
+    return given.weights or default
+
+
 def overridden() -> set[str]:
     """Return the names of the config fields given on the command line."""
     return set(config_flags.get_override_values(flags.FLAGS["config"]))
@@ -89,7 +114,7 @@ def run(
     programs are kept, see `compilation_cache`.
     """
     flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
-    for name in {"config", "distributed", "debug"} & set(flags.FLAGS):
+    for name in {"config", "distributed", "debug", "weights"} & set(flags.FLAGS):
         # `--help` shows the flags of the command's own file, and these.
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
     logging.set_verbosity(logging.ERROR)

@@ -7,7 +7,7 @@ overrides set attributes.
 """
 
 from deeplab_mnv2.config.data import DataConfig, DataSet, Source
-from deeplab_mnv2.config.evaluation import EvaluationConfig
+from deeplab_mnv2.config.evaluation import PAD_SIZES, EvaluationConfig
 from deeplab_mnv2.config.loss import (
     CrossEntropy,
     Dice,
@@ -51,6 +51,7 @@ __all__ = [
     "CONVENTION",
     "FREEZABLE",
     "IGNORE_LABEL",
+    "PAD_SIZES",
     "PARTS",
     "AdamW",
     "BackboneConfig",

@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import functools
 import inspect
+import os
 import typing
 from typing import Any, ClassVar
 
@@ -20,7 +21,8 @@ _NUMBERS = BeartypeConf(is_pep484_tower=True)
 class Section:
     """A dataclass of settings whose attributes are its fields, each of the type it declares.
 
-    `SECTION` is where the settings stand in a `Config`, as error messages name them.
+    `SECTION` is where the settings stand in a `Config`, as error messages name them. A name that
+    begins with an underscore is no setting, but a class's own.
 
     Raises:
         UserError: on setting an attribute that is no field, or a value of another type.
@@ -29,6 +31,9 @@ class Section:
     SECTION: ClassVar[str] = ""
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if name.startswith("_"):
+            object.__setattr__(self, name, value)
+            return
         hints = _hints(type(self))
         if name not in hints:
             near = difflib.get_close_matches(name, hints, 1, 0.6)
@@ -93,6 +98,8 @@ def _plain(value: Any, hint: Any) -> Any:
     """
     if isinstance(value, np.generic):
         value = value.item()
+    if hint is str and isinstance(value, os.PathLike):
+        return os.fspath(value)
     if typing.get_origin(hint) is tuple and isinstance(value, list | tuple):
         arguments = typing.get_args(hint)
         item = arguments[0] if arguments else Any

@@ -5,6 +5,10 @@ from typing import ClassVar
 
 from deeplab_mnv2.config.checks import Section
 
+# Sides that images are padded to, multiples of every output stride plus one, at most half as long
+# again as the image: the padding takes part in image pooling, but each shape is compiled once.
+PAD_SIZES = (33, 65, 97, 129, 193, 257, 385, 513, 769, 1025, 1537, 2049)
+
 
 @dataclasses.dataclass
 class EvaluationConfig(Section):
@@ -13,8 +17,9 @@ class EvaluationConfig(Section):
     SECTION: ClassVar[str] = "evaluation"
 
     batch_size: int = 1
-    # Sides that images are padded to, the smallest that fits; each costs one compilation.
-    pad_sizes: tuple[int, ...] = (513, 1025, 2049)
+    # Sides that images are padded to, the smallest that holds them, beyond the largest in steps of
+    # 512 pixels; the rule is `tasks.segmentation.padding.padded_shape`.
+    pad_sizes: tuple[int, ...] = PAD_SIZES
     # 0 is the training output stride.
     output_stride: int = 0
     scales: tuple[float, ...] = (1.0,)

@@ -58,8 +58,8 @@ class Folder(Section):
             if self.classes == _VOC_CLASS_FILE and _is_voc(root):
                 return VOC_CLASSES
             raise UserError(
-                f"{str(path)[:SHOWN]} does not exist; write the classes there, one a line, or "
-                "correct the data set's root or classes."
+                f"{str(path)[:SHOWN]} {_absence(path, 'file')}; write the classes there, one a "
+                "line, or set the data set's root to a folder in VOC's layout, which has VOC's."
             )
         return _read_class_names(path)
 
@@ -108,8 +108,8 @@ class Folder(Section):
         path = self._place(self.lists)
         if not os.path.isfile(path):
             raise UserError(
-                f"{str(path)[:SHOWN]} does not exist, so the split {self.split[:SHOWN]!r} is "
-                f"unknown; {_splits_beside(path)}."
+                f"{str(path)[:SHOWN]} {_absence(path, 'file')}, so the split "
+                f"{self.split[:SHOWN]!r} is unknown; {_splits_beside(path)}."
             )
         for number, line in read_lines(path, "surrogateescape"):
             try:
@@ -163,17 +163,18 @@ class Folder(Section):
         folder = self._place(name)
         if not os.path.isdir(folder):
             raise UserError(
-                f"The folder {str(folder)[:SHOWN]} does not exist; set the data set's root to a "
-                "folder in VOC's layout, or its images and labels to the folders you have."
+                f"{str(folder)[:SHOWN]} {_absence(folder, 'folder')}; set the data set's root to "
+                "a folder in VOC's layout, or its images and labels to the folders you have."
             )
         return folder
 
     def _root(self) -> Path:
         root = os.path.expanduser(self.root)
         if not os.path.isdir(root or "."):
+            shown = root[:SHOWN].rstrip("/") + "/"
             raise UserError(
-                f"{root[:SHOWN]} is no folder; set the data set's root to the folder that holds "
-                "its images and labels."
+                f"{shown} {_absence(root, 'folder')}; set the data set's root to the folder "
+                "that holds its images and labels."
             )
         return Path(root)
 
@@ -224,6 +225,10 @@ def _is_voc(root: Path) -> bool:
     """Return whether a folder is laid out as VOC's, whose classes everybody knows."""
     labels = any(os.path.isdir(root / name) for name in _VOC_LABELS)
     return labels and os.path.isdir(root / _VOC_IMAGES)
+
+
+def _absence(path: str | Path, kind: str) -> str:
+    return f"is no {kind}" if os.path.exists(path) else "does not exist"
 
 
 def _splits_beside(path: Path) -> str:

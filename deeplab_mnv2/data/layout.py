@@ -36,6 +36,7 @@ class Layout:
         self.image_pattern = image_pattern
         self._listings: dict[Path, dict[tuple[str, str], list[str]]] = {}
         self._is_shared = os.path.samefile(images, labels)
+        self._is_within = _below(labels, images) is not None
         self.label_pattern = label_pattern or "{name}.png"
         if self._is_shared and not label_pattern:
             self.label_pattern = _guess_pattern(_paths_below(images))
@@ -68,7 +69,7 @@ class Layout:
         assert label is not None  # found by `find_images`
         twins = self._with_stem(image.parent, image.stem)
         if len(twins) > 1:
-            raise UserError(_share_a_name(twins))
+            raise UserError(f"{_share_a_name(twins)}; rename one.")
         if (found := self._existing(label)) is None:
             raise UserError(
                 f"{str(label)[:SHOWN]}, the label of {image}, does not exist; add it, or set the "
@@ -205,11 +206,9 @@ class Layout:
         return stem[len(before) :].removesuffix(after) if stem.endswith(after) else None
 
     def _is_label(self, path: Path) -> bool:
-        below = _below(path, self.labels)
-        if below is None:
-            return False
-        if not self._is_shared:
-            return _below(self.labels, self.images) is not None
+        below = _below(path, self.labels) if self._is_shared or self._is_within else None
+        if below is None or not self._is_shared:
+            return below is not None
         before, _, after = self.label_pattern.partition("{name}")
         pattern = f"(.*/)?{re.escape(before)}[^/]+{re.escape(after)}"
         return re.fullmatch(pattern, below.as_posix(), re.DOTALL) is not None

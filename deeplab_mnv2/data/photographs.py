@@ -61,6 +61,8 @@ def find_photographs(argument: str, problems: list[str]) -> Iterator[tuple[Path,
     added to `problems`.
     """
     path = Path(argument)
+    if not argument:
+        return  # to Python, the working directory
     if os.path.isdir(path):
         for image in _in_folder(path, problems):
             yield image, path
@@ -82,8 +84,8 @@ def _in_folder(folder: Path, problems: list[str]) -> list[Path]:
     files = files_below(folder, problems)
     if others := [path for path in files if path.suffix.lower() in OTHER_SUFFIXES]:
         problems.append(
-            f"{others[0]} is left out ({len(others)} such files in {folder}): the format is not "
-            "searched for; convert it to JPEG or PNG."
+            f"{folder} holds {len(others)} files, such as {others[0]}, in formats that are not "
+            "searched for; convert them to JPEG or PNG."
         )
     return [path for path in files if is_image(path)]
 

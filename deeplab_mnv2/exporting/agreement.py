@@ -29,7 +29,7 @@ class Agreement:
 
 
 def compare(model: DeepLab, run: Run, images: list[np.ndarray], target: Target) -> Agreement:
-    """Run a file and its network on images (1, S, S, 3) uint8."""
+    """Run a file and its network on images (1, H, W, 3) uint8."""
     graphdef, state = nnx.split(model)
 
     @jax.jit

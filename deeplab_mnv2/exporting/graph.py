@@ -8,9 +8,11 @@ from flax import nnx
 from jax import Array, lax
 
 from deeplab_mnv2.models.aspp import SeparableConv
+from deeplab_mnv2.models.decoder import Decoder
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.models.layers import Conv, ConvNormAct, resize
 from deeplab_mnv2.models.mobilenet_v2 import LOW_LEVEL_STAGE, InvertedResidual
+from deeplab_mnv2.models.ops.taps import Window
 
 # The names of the first and the last tensor.
 IMAGE, LOGITS = "image", "logits"
@@ -119,7 +121,7 @@ class _Tracer:
     def trace(self, upsample: bool) -> Graph:
         model = self.model
         x = self.layer(model.backbone.stem, IMAGE)
-        low_level = ""
+        low_level = filtered = ""
         for number, stage in enumerate(model.backbone.stages):
             for block in stage:
                 x, filtered = self.block(block, x)
@@ -127,7 +129,7 @@ class _Tracer:
                 low_level = filtered
         x = self.aspp(x)
         if model.decoder is not None:
-            x = self.decoder(x, low_level)
+            x = self.decoder(model.decoder, x, low_level)
         if not upsample:
             self.convolution(model.classifier, x, output=LOGITS)
             return Graph(self.operations, self.shapes)
@@ -148,7 +150,9 @@ class _Tracer:
     def aspp(self, x: str) -> str:
         aspp = self.model.aspp
         size = self.shapes[x][:2]
-        window = size if aspp.pool_window is None else tuple(min(aspp.pool_window, n) for n in size)
+        window = size
+        if aspp.pool_window is not None:
+            window = min(aspp.pool_window, size[0]), min(aspp.pool_window, size[1])
         pooled = self.emit(
             Pool(x, "pooled", window),
             (size[0] - window[0] + 1, size[1] - window[1] + 1, self.shapes[x][2]),
@@ -157,8 +161,7 @@ class _Tracer:
         branches = [self.head(branch, x) for branch in aspp.branches]
         return self.layer(aspp.project, self.concat("aspp", pooled, *branches))
 
-    def decoder(self, x: str, low_level: str) -> str:
-        decoder = self.model.decoder
+    def decoder(self, decoder: Decoder, x: str, low_level: str) -> str:
         low_level = self.layer(decoder.low_level, low_level)
         x = self.resize(x, self.shapes[low_level][:2], output="coarse")
         x = self.concat("decoder", x, low_level)
@@ -175,7 +178,7 @@ class _Tracer:
         """Emit a convolution with its norm folded in: scale / sqrt(var + epsilon) a channel."""
         norm = layer.norm
         mean, var, scale, bias = (
-            np.asarray(value[...], np.float64)
+            np.asarray(value[...], np.float64)  # pyright: ignore[reportOptionalSubscript] - ours has all
             for value in (norm.mean, norm.var, norm.scale, norm.bias)
         )
         factor = scale / np.sqrt(var + norm.epsilon)
@@ -229,12 +232,9 @@ class _Tracer:
 
 def _pads(length: int, conv: Conv) -> tuple[tuple[int, int], int]:
     """Return the padding before and behind one axis, and its length after the convolution."""
+    edges = Window(conv.stride, conv.dilation, conv.padding).axis_edges(length, conv.kernel_size)
     span = conv.dilation * (conv.kernel_size - 1)
-    if conv.padding == "symmetric":
-        return (span // 2, span // 2), (length + span // 2 * 2 - span - 1) // conv.stride + 1
-    new_length = -(-length // conv.stride)
-    total = max(0, (new_length - 1) * conv.stride + span + 1 - length)
-    return (total // 2, total - total // 2), new_length
+    return edges, (length + sum(edges) - span - 1) // conv.stride + 1
 
 
 def _convolve(conv: Convolution, x: Array) -> Array:

@@ -21,8 +21,9 @@ from deeplab_mnv2.exporting.graph import (
 )
 from deeplab_mnv2.exporting.litert_metadata import METADATA_NAME, label_archive, metadata
 from deeplab_mnv2.exporting.quantization import correct_biases, quantize
-from deeplab_mnv2.exporting.target import Run, Target, normalize
+from deeplab_mnv2.exporting.target import Run, Target
 from deeplab_mnv2.models.deeplab import DeepLab
+from deeplab_mnv2.models.ops.taps import Window
 
 LABEL = "label"
 _ACTIVATIONS = {
@@ -43,24 +44,25 @@ _ALIGNMENT = 16
 
 
 def build(model: DeepLab, target: Target, calibration: list[np.ndarray]) -> bytes:
-    """Return a LiteRT file for images (1, S, S, channels) float32, normalised.
+    """Return a LiteRT file for images (1, H, W, channels) float32, normalised.
 
     The output is `logits` (1, H', W', classes) float32, or with `argmax` `label` (1, H', W')
     uint8. Labels and normalisation are in the file's metadata. With int8, kernels and
     activations are integers, in ranges measured on the `calibration` images.
     """
-    graph = trace(model, (target.size, target.size), upsample=target.resize)
+    graph = trace(model, target.size, upsample=target.resize)
     if target.precision == "int8":
-        images = [normalize(image, model.config) for image in calibration]
+        images = [np.asarray(model.normalize(image)) for image in calibration]
         graph = correct_biases(graph, images)
         content = quantize(_write(graph, target), images)
     else:
         content = _write(graph, target)
     file = _unpack(content)
-    file.buffers.append(schema.BufferT(np.frombuffer(metadata(model.config, target), np.uint8)))
+    buffers = [*_buffers(file), _buffer(metadata(model.config, target))]
+    file.buffers = buffers
     file.metadata = [
         *(file.metadata or []),
-        schema.MetadataT(METADATA_NAME, len(file.buffers) - 1),
+        schema.MetadataT(METADATA_NAME, len(buffers) - 1),
     ]
     return _pack(file) + label_archive(target.class_names)
 
@@ -72,7 +74,7 @@ def load(content: bytes, model: DeepLab) -> Run:
     (image,), (output,) = interpreter.get_input_details(), interpreter.get_output_details()
 
     def run(pixels: np.ndarray) -> np.ndarray:
-        interpreter.set_tensor(image["index"], normalize(pixels, model.config))
+        interpreter.set_tensor(image["index"], np.asarray(model.normalize(pixels)))
         interpreter.invoke()
         return interpreter.get_tensor(output["index"])
 
@@ -97,16 +99,26 @@ def _write(graph: Graph, target: Target) -> bytes:
 
 def _unpack(content: bytes) -> schema.ModelT:
     model = schema.ModelT.InitFromPackedBuf(bytearray(content), 0)
-    for buffer in model.buffers:
+    for buffer in _buffers(model):
         # The quantizer keeps some constants behind the flatbuffer.
         if buffer.size:
-            buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
+            end = buffer.offset + buffer.size
+            buffer.data = _buffer(content[buffer.offset : end]).data
     return model
+
+
+def _buffers(model: schema.ModelT) -> list[schema.BufferT]:
+    return model.buffers or []
+
+
+def _buffer(content: bytes) -> schema.BufferT:
+    # The generated types say a list of numbers; the generated code takes an array as well.
+    return schema.BufferT(np.frombuffer(content, np.uint8))  # pyright: ignore[reportArgumentType]
 
 
 def _pack(model: schema.ModelT) -> bytes:
     """Return a model as the bytes of a file, with constants aligned as delegates expect."""
-    model.buffers = [_AlignedBuffer(buffer.data) for buffer in model.buffers]
+    model.buffers = [_AlignedBuffer(buffer.data) for buffer in _buffers(model)]
     builder = flatbuffers.Builder(2**20)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     return bytes(builder.Output())
@@ -165,29 +177,26 @@ class _Writer:
         kernel = self.weight(f"{conv.output}.weight", conv.kernel.transpose(order))
         bias = self.constant(f"{conv.output}.bias", conv.bias)
         image, padding = self.pad(conv, shape)
-        options = schema.DepthwiseConv2DOptionsT if conv.depthwise else schema.Conv2DOptionsT
-        options = options(
-            padding=padding,
-            strideH=conv.stride,
-            strideW=conv.stride,
-            dilationHFactor=conv.dilation,
-            dilationWFactor=conv.dilation,
-            fusedActivationFunction=_ACTIVATIONS[conv.activation],
-        )
+        common = {
+            "padding": padding,
+            "strideH": conv.stride,
+            "strideW": conv.stride,
+            "dilationHFactor": conv.dilation,
+            "dilationWFactor": conv.dilation,
+            "fusedActivationFunction": _ACTIVATIONS[conv.activation],
+        }
         if conv.depthwise:
-            options.depthMultiplier = 1
+            options = schema.DepthwiseConv2DOptionsT(depthMultiplier=1, **common)
+        else:
+            options = schema.Conv2DOptionsT(**common)
         kind = "DEPTHWISE_CONV_2D" if conv.depthwise else "CONV_2D"
         self.node(kind, [image, kernel, bias], conv.output, shape, options)
 
     def pad(self, conv: Convolution, shape: tuple[int, ...]) -> tuple[str, int]:
         """Return the convolution's input and padding rule, padded by an operation if need be."""
         before = self.graph.shapes[conv.input]
-        span = conv.dilation * (conv.kernel.shape[0] - 1) + 1
-        totals = [
-            max(0, (n - 1) * conv.stride + span - m)
-            for n, m in zip(shape[1:3], before, strict=False)
-        ]
-        if conv.pads == tuple((total // 2, total - total // 2) for total in totals):
+        same = Window(conv.stride, conv.dilation, "same")
+        if conv.pads == tuple(same.axis_edges(n, conv.kernel.shape[0]) for n in before[:2]):
             return conv.input, schema.Padding.SAME
         padded = f"{conv.output}.padded"
         pads = self.constant(f"{padded}.pads", np.array([(0, 0), *conv.pads, (0, 0)], np.int32))
@@ -203,8 +212,7 @@ class _Writer:
         return name
 
     def constant(self, name: str, array: np.ndarray) -> str:
-        content = np.frombuffer(np.ascontiguousarray(array).tobytes(), np.uint8)
-        self.buffers.append(schema.BufferT(content))
+        self.buffers.append(_buffer(np.ascontiguousarray(array).tobytes()))
         self.tensor(name, array.shape, array.dtype, len(self.buffers) - 1)
         return name
 

@@ -34,8 +34,8 @@ def metadata(model: ModelConfig, target: Target) -> bytes:
     image = _tensor(
         builder,
         "image",
-        f"RGB image of {target.size} x {target.size} pixels, padded at the bottom and right "
-        "with the mean pixel.",
+        "RGB image of {} x {} pixels (height, width), padded at the bottom and right with the "
+        "mean pixel.".format(*target.size),
         {3: content, 4: _vector(builder, [unit])},
     )
     labels = _table(  # AssociatedFile

@@ -20,17 +20,16 @@ from deeplab_mnv2.exporting.graph import (
     Pool,
     trace,
 )
-from deeplab_mnv2.exporting.target import Run, Target, normalize
+from deeplab_mnv2.exporting.target import Run, Target
 from deeplab_mnv2.models.deeplab import DeepLab
 
-# Resize takes the axes it works on since 18, which leaves the batch free.
-_OPSET = 18
-_IR_VERSION = 9
+# Old enough for OpenCV, whose Resize knows no axes (opset 18).
+_OPSET, _IR_VERSION = 13, 7
 LABEL = "label"
 
 
 def build(model: DeepLab, target: Target, calibration: list[np.ndarray]) -> bytes:
-    """Return an ONNX file for images (batch, channels, S, S) float32, normalised.
+    """Return an ONNX file for images (batch, channels, H, W) float32, normalised.
 
     The output is `logits` (batch, classes, H', W') float32, or with `argmax` `label`
     (batch, H', W') uint8. Labels and normalisation are in the model's metadata, as JSON.
@@ -40,7 +39,7 @@ def build(model: DeepLab, target: Target, calibration: list[np.ndarray]) -> byte
     """
     if target.precision == "int8":
         raise UserError("ONNX files are float32 or float16; set --format litert for int8.")
-    graph = trace(model, (target.size, target.size), upsample=target.resize)
+    graph = trace(model, target.size, upsample=target.resize)
     writer = _Writer(graph, half=target.precision == "float16")
     for operation in graph.operations:
         writer.write(operation)
@@ -72,8 +71,8 @@ def load(content: bytes, model: DeepLab) -> Run:
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
 
     def run(image: np.ndarray) -> np.ndarray:
-        pixels = normalize(image, model.config).transpose(0, 3, 1, 2)
-        output = session.run(None, {IMAGE: np.ascontiguousarray(pixels)})[0]
+        pixels = np.asarray(model.normalize(image)).transpose(0, 3, 1, 2)
+        output = np.asarray(session.run(None, {IMAGE: np.ascontiguousarray(pixels)})[0])
         return output.transpose(0, 2, 3, 1) if output.ndim == 4 else output
 
     return run
@@ -86,6 +85,7 @@ def _metadata(model: ModelConfig, target: Target) -> dict[str, str]:
         "image_std": model.image_std,
         "colour_order": "RGB",
         "normalization": "(grey level 0-255 - image_mean) / image_std",
+        "padding": "at the bottom and right, with image_mean",
         "output_stride": model.output_stride,
     }
     return {name: json.dumps(value) for name, value in values.items()}
@@ -112,20 +112,20 @@ class _Writer:
             else:
                 self.node("AveragePool", inputs, output, kernel_shape=operation.window)
         else:
-            size = self.graph.shapes[output][:2]
-            if self.graph.shapes[operation.input][:2] == (1, 1):
+            before, size = (self.graph.shapes[name][:2] for name in (operation.input, output))
+            if before == (1, 1):
                 shape = self.constant(f"{output}.shape", np.array([1, 1, *size], np.int64))
                 self.node("Expand", [*inputs, shape], output)
                 return
-            # No region of interest, no scales: the size itself.
-            sizes = ["", "", self.constant(f"{output}.size", np.array(size, np.int64))]
+            # Scales, not sizes, which would name the batch's.
+            factors = [1, 1, *(_factor(*lengths) for lengths in zip(before, size, strict=True))]
+            scales = self.constant(f"{output}.scales", np.array(factors, np.float32))
             rule = "align_corners" if operation.align_corners else "half_pixel"
             self.node(
                 "Resize",
-                [*inputs, *sizes],
+                [*inputs, "", scales],
                 output,
                 mode="linear",
-                axes=[2, 3],
                 coordinate_transformation_mode=rule,
             )
 
@@ -160,7 +160,7 @@ class _Writer:
 
     def scalar(self, name: str, value: float) -> str:
         if all(constant.name != name for constant in self.constants):
-            self.constant(name, np.float32(value))
+            self.constant(name, np.array(value, np.float32))
         return name
 
     def constant(self, name: str, array: np.ndarray) -> str:
@@ -172,4 +172,14 @@ class _Writer:
 
 
 def _inputs(operation: Operation) -> list[str]:
-    return list(operation.inputs) if hasattr(operation, "inputs") else [operation.input]
+    if isinstance(operation, Add | Concat):
+        return list(operation.inputs)
+    return [operation.input]
+
+
+def _factor(length: int, new_length: int) -> np.float32:
+    """Return the scale that makes one length of another, where runtimes round down."""
+    factor = np.float32(new_length / length)
+    if float(factor) * length < new_length:
+        factor = np.nextafter(factor, np.float32(np.inf))
+    return factor

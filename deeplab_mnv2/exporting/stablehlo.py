@@ -23,9 +23,10 @@ def build(model: DeepLab, target: Target, calibration: list[np.ndarray]) -> byte
         UserError: the target asks for another precision than float32, or for a size that the
             program does not take, or the network pools over a window of a fixed size.
     """
-    if target.size % 32 != 1:
+    if any(side % 32 != 1 or side < 33 for side in target.size):
         raise UserError(
-            f"--size {target.size} is not a multiple of 32 plus one, as StableHLO files need."
+            "--size {},{} is not of multiples of 32 plus one, as StableHLO files need; the nearest "
+            "is {},{}.".format(*target.size, *(max(1, round(n / 32)) * 32 + 1 for n in target.size))
         )
     if target.precision != "float32":
         raise UserError("StableHLO files are float32; set --precision float32.")

@@ -109,9 +109,9 @@ def examine_files(
     return found
 
 
-def examine_example(example: Mapping[str, Any], num_classes: int, where: str) -> Examination:
+def examine_example(example: Any, num_classes: int, where: str) -> Examination:
     """Return what an example of a source holds; `where` in which split it is."""
-    name = printable(example.get("name", where))
+    name = printable(example.get("name", where) if isinstance(example, Mapping) else where)
     found = Examination(name, [])
     image, label = example_arrays(example)
     if image is None or label is None:
@@ -125,8 +125,10 @@ def examine_example(example: Mapping[str, Any], num_classes: int, where: str) ->
     return found
 
 
-def example_arrays(example: Mapping[str, Any]) -> tuple[np.ndarray | None, np.ndarray | None]:
+def example_arrays(example: Any) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Return the image (H, W, 3) and the label (H, W) of an example, None for another form."""
+    if not isinstance(example, Mapping):
+        return None, None
     return _array(example, 3), _array(example, 2)
 
 
@@ -267,7 +269,9 @@ def _array(example: Mapping[str, Any], dimensions: int) -> np.ndarray | None:
     return value if value.ndim == dimensions and value.shape[2:] in ((), (3,)) else None
 
 
-def _described(example: Mapping[str, Any]) -> str:
+def _described(example: Any) -> str:
+    if not isinstance(example, Mapping):
+        return f"a {type(example).__name__}"
     parts = []
     for key in ("image", "label"):
         value = example.get(key)

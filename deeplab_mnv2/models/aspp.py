@@ -39,7 +39,7 @@ class ASPP(nnx.Module):
         layer = head_layer(config, rngs)
         channels = config.head_channels
         self.image_pool = layer(in_channels, channels)
-        branches: list[nnx.Module] = [layer(in_channels, channels)]
+        branches: list[ConvNormAct | SeparableConv] = [layer(in_channels, channels)]
         for rate in config.atrous_rates:
             # Rates are given for output stride 16; on a finer grid they grow in proportion.
             dilation = max(1, rate * 16 // config.output_stride)

@@ -4,6 +4,7 @@ import copy
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import Array
 
@@ -56,6 +57,6 @@ class Classifier(nnx.Module):
         x = self.classifier(self.dropout(x, rngs=rngs))
         return jax.lax.squeeze(x, (1, 2)).astype(jnp.float32)
 
-    def normalize(self, image: Array) -> Array:
+    def normalize(self, image: Array | np.ndarray) -> Array:
         """Map grey levels 0-255 (B, H, W, in_channels) to the range the weights expect."""
         return normalize(image, self.config)

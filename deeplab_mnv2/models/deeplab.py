@@ -4,6 +4,7 @@ import copy
 import dataclasses
 
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import Array
 
@@ -61,7 +62,7 @@ class DeepLab(nnx.Module):
             x = self.decoder(x, points["low_level"])  # (B, H/4, W/4, 256)
         return self.classifier(x)
 
-    def normalize(self, image: Array) -> Array:
+    def normalize(self, image: Array | np.ndarray) -> Array:
         """Map grey levels 0-255 (B, H, W, channels) to the range the weights expect."""
         return normalize(image, self.config)
 

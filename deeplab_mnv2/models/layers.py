@@ -1,14 +1,16 @@
-"""Convolution, convolution with norm and activation, input range, and bilinear resizing."""
+"""Convolution, convolution with norm and activation, input form and range, bilinear resizing."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import Array, lax
 
 from deeplab_mnv2.config import BackboneConfig
+from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.models.ops.batch_norm import BatchNorm
 from deeplab_mnv2.models.ops.depthwise import depthwise_conv
 from deeplab_mnv2.models.ops.few_channels import full_conv
@@ -71,7 +73,9 @@ class Conv(nnx.Module):
                 y = full_conv(
                     x, kernel, stride=self.stride, dilation=self.dilation, padding=self.padding
                 )
-            return y if self.bias is None else y + self.bias[...].astype(self.dtype)
+            if self.bias is None:
+                return y
+            return y + self.bias[...].astype(self.dtype)[None, None, None]
 
 
 class ConvNormAct(nnx.Module):
@@ -121,11 +125,41 @@ def name_layers(model: nnx.Module) -> None:
             module.path = ".".join(str(part) for part in path).removesuffix(".conv")
 
 
-def normalize(image: Array, config: BackboneConfig) -> Array:
-    """Map grey levels 0-255 (..., in_channels) to the convention's range, float32."""
-    mean = jnp.asarray(config.image_mean, jnp.float32)
-    std = jnp.asarray(config.image_std, jnp.float32)
-    return (image.astype(jnp.float32) - mean) / std
+def check_image(image: Array | np.ndarray, channels: int) -> None:
+    """Check the form of a network's input, (B, H, W, channels); at trace time, so it costs nothing.
+
+    Compilers differ in what they make of other channels: on a CPU some multiply what there is.
+
+    Raises:
+        UserError: it is of another form, such as PyTorch's (B, channels, H, W).
+    """
+    shape = tuple(image.shape)
+    if len(shape) == 4 and shape[3] == channels:
+        return
+    remedy = f"give {channels} channels, last"
+    if len(shape) == 3 and shape[2] == channels:
+        remedy = "add the batch axis with image[None]"
+    elif len(shape) == 4 and shape[1] == channels:
+        remedy = "move the channels last with image.transpose(0, 2, 3, 1)"
+    elif len(shape) == 4 and (shape[3], channels) == (4, 3):
+        remedy = "leave the fourth channel out with image[..., :3]"
+    elif len(shape) == 4 and shape[3] == 1:
+        remedy = f"repeat the grey channel with image.repeat({channels}, -1)"
+    raise UserError(f"The network takes images (B, H, W, {channels}), not {shape}; {remedy}.")
+
+
+def normalize(image: Array | np.ndarray, config: BackboneConfig) -> Array:
+    """Map grey levels 0-255 (B, H, W, in_channels) to the convention's range, float32.
+
+    Raises:
+        UserError: the image is of another form.
+    """
+    check_image(image, config.in_channels)
+    mean, std = (
+        jnp.asarray(values, jnp.float32)[None, None, None]
+        for values in (config.image_mean, config.image_std)
+    )
+    return (jnp.asarray(image, jnp.float32) - mean) / std
 
 
 def resize(x: Array, size: Sequence[int], *, align_corners: bool) -> Array:
@@ -150,11 +184,17 @@ def resize(x: Array, size: Sequence[int], *, align_corners: bool) -> Array:
 
 def interpolation(length: int, new_length: int, align_corners: bool, dtype: Any) -> Array:
     """Return the (new_length, length) matrix of linear interpolation weights."""
-    new = lax.iota(jnp.float32, new_length)
-    if align_corners:
-        # A single output pixel is the first input pixel, as in TensorFlow.
-        at = new * (length - 1) / jnp.maximum(new_length - 1, 1)
-    else:
-        at = jnp.clip((new + 0.5) * length / new_length - 0.5, 0, length - 1)
+    at = sample_positions(lax.iota(jnp.float32, new_length), length, new_length, align_corners)
     distance = jnp.abs(at[:, None] - lax.iota(jnp.float32, length)[None, :])
     return jnp.maximum(0, 1 - distance).astype(dtype)
+
+
+def sample_positions(new: Any, length: int, new_length: int, align_corners: bool) -> Any:
+    """Return where positions `new` on an axis of `new_length` lie on one of `length`.
+
+    Of JAX's arrays or NumPy's, in their own precision; lengths may be symbolic.
+    """
+    if align_corners:
+        # A single output pixel takes the first input pixel, as TensorFlow does.
+        return new * (length - 1) / max(new_length - 1, 1)
+    return ((new + 0.5) * length / new_length - 0.5).clip(0, length - 1)

@@ -5,7 +5,6 @@ The position in the data needs no place in a checkpoint: order and augmentation 
 """
 
 import contextlib
-import json
 import shutil
 import time
 from collections.abc import Iterator
@@ -14,13 +13,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.files import reason
 from deeplab_mnv2.training.state import TrainState
+from deeplab_mnv2.weights.run import find_damage, saved_checkpoints, score_of, unreadable
 
 
 @jax.jit
@@ -33,31 +32,23 @@ class Checkpoints:
 
     `score` is the key of the scores that are saved with them.
 
-    With `reading` nothing in the workdir changes, where a run may be saving meanwhile; without,
-    damaged checkpoints are moved aside and what a killed save left behind is removed.
+    Damaged checkpoints are moved aside, and what a killed save left behind is removed: for whoever
+    only looks at a run there is `weights.read`.
 
     Raises:
-        UserError: there are checkpoints, but all of them are damaged; or, `reading`, any is.
+        UserError: there are checkpoints, but all of them are damaged.
     """
 
-    def __init__(self, workdir: Path, score: str = "", *, reading: bool = False):
+    def __init__(self, workdir: Path, score: str = ""):
         self._workdir = workdir
         self._score = score
         self._folder = workdir.absolute() / "checkpoints"
         self._saving: Any = None
         self._saved_at = time.monotonic()
-        self._reading = reading
         self._damage: list[str] = []
-        # Orbax reads these files of every checkpoint to open any.
-        for folder in sorted(self._folder.glob("[0-9]*")):
-            if not folder.name.isdigit():
-                continue  # a save that is not finished
-            for name in ("_CHECKPOINT_METADATA", "metrics/metrics"):
-                if (error := _json_error(folder / name)) is not None and folder.exists():
-                    damage = _unreadable(folder, error)
-                    if reading:
-                        raise UserError(f"{damage} The run's own command goes on without it.")
-                    self._damage.append(self._set_aside(folder.name, damage))
+        for folder in saved_checkpoints(self._folder):
+            if (damage := find_damage(folder)) is not None and folder.exists():
+                self._damage.append(self._set_aside(folder.name, damage))
         self._open()
         if self._damage and not self.steps:
             raise UserError(
@@ -74,14 +65,14 @@ class Checkpoints:
                     policies.LatestN(2),
                     # Those without a score are no candidates: by default all of them are kept.
                     policies.BestN(
-                        get_metric_fn=_score_of,
+                        get_metric_fn=score_of,
                         reverse=False,
                         n=1,
                         keep_checkpoints_without_metrics=False,
                     ),
                 ]
             ),
-            cleanup_tmp_directories=not self._reading,
+            cleanup_tmp_directories=True,
         )
 
     def __enter__(self) -> "Checkpoints":
@@ -203,80 +194,7 @@ class Checkpoints:
             return self._checkpointer.load(step, abstract_state)
         except Exception as error:
             # Orbax raises whatever its storage layers raise; all of it means the same here.
-            raise _unreadable(self._folder / str(step), error) from error
-
-    def find(self, which: str) -> int:
-        """Return the step of the checkpoint asked for: "newest", "best" (by its score) or a number.
-
-        Raises:
-            UserError: there is no such checkpoint.
-        """
-        steps, folder = self.steps, self._folder
-        if not steps:
-            raise UserError(f"{folder} holds no checkpoint yet; train for longer first.")
-        if which == "newest":
-            return steps[-1]
-        if which == "best":
-            best = max(self._checkpointer.checkpoints, key=lambda found: _score_of(found.metrics))
-            if not best.metrics:
-                raise UserError(f"No checkpoint in {folder} has a score yet; use the newest.")
-            return best.step
-        if which not in map(str, steps):
-            raise UserError(
-                f"{folder} holds no checkpoint of step {which}; give newest, best or one of "
-                f"{', '.join(map(str, steps))}."
-            )
-        return int(which)
-
-    def restore_weights(
-        self, step: int, params: nnx.State, batch_stats: nnx.State
-    ) -> tuple[nnx.State, nnx.State]:
-        """Return the scored parameters and norm statistics of a step, shaped as those given.
-
-        Raises:
-            UserError: the checkpoint is damaged.
-        """
-        folder = self._folder
-        try:
-            # On one device, wherever it was trained: the devices of then may not be there now.
-            place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-            stored = self._checkpointer.metadata(step).metadata
-            saved: Any = self._checkpointer.load(
-                step,
-                jax.tree.map(
-                    lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
-                    stored,
-                ),
-            )
-        except Exception as error:
-            raise _unreadable(folder / str(step), error) from error
-        saved_params = saved["params"] if saved["ema"] is None else saved["ema"]
-        return _like(params, saved_params), _like(batch_stats, saved["batch_stats"])
-
-
-def _score_of(metrics: Any) -> float:
-    # One score, whatever its name; checkpoints between evaluations carry none.
-    return next(iter(metrics.values())) if metrics else -1.0
-
-
-def _json_error(path: Path) -> Exception | None:
-    try:
-        json.loads(path.read_bytes())
-    except FileNotFoundError:
-        # Checkpoints between evaluations have no metrics.
-        return None
-    except (OSError, ValueError) as error:
-        return error
-    return None
-
-
-def _unreadable(path: Path, error: BaseException) -> UserError:
-    return UserError(f"The checkpoint {path} cannot be read ({reason(error)}).")
-
-
-def _like(state: nnx.State, saved: Any) -> nnx.State:
-    """Return the saved leaves in the structure of `state`; both flatten in the same order."""
-    return jax.tree.unflatten(jax.tree.structure(state), jax.tree.leaves(saved))
+            raise unreadable(self._folder / str(step), error) from error
 
 
 def abstract(state: TrainState, sharding: Any) -> TrainState:

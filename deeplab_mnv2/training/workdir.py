@@ -1,4 +1,4 @@
-"""The folder of a run: the settings it belongs to, and the model in it."""
+"""The folder of a run, and the settings it belongs to; `weights.run` reads its network."""
 
 import json
 import os
@@ -6,13 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from flax import nnx
 
-from deeplab_mnv2.config import Config, model_from_dict, to_dict
+from deeplab_mnv2.config import Config, to_dict
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.files import replace_atomically
-from deeplab_mnv2.models.deeplab import DeepLab
-from deeplab_mnv2.training.checkpoint import Checkpoints
 
 # Settings that may change when a run is resumed, besides `evaluation` and the place of the data:
 # they do not alter what is learned, except total_steps, which bends the schedule from there on and
@@ -126,47 +123,6 @@ def _texts(value: Any) -> list[str]:
 def _is_path(text: str) -> bool:
     """Return whether something lies at a path; "" is the working folder or a default place."""
     return not text or "://" in text or os.path.exists(os.path.expanduser(text))
-
-
-def load_class_names(workdir: Path) -> tuple[str, ...]:
-    """Return what a run's classes are called, () where it is too old to tell.
-
-    Raises:
-        UserError: there is no run.
-    """
-    return tuple(_read(_config_of(workdir)).get("class_names", ()))
-
-
-def load_model(workdir: Path, checkpoint: str = "newest") -> DeepLab:
-    """Return a model of a run in evaluation mode, with averaged weights where kept.
-
-    `checkpoint` is "newest", "best" (by validation mIoU, of those kept) or a step. The run may be
-    training meanwhile.
-
-    Raises:
-        UserError: there is no run or no checkpoint, or one of its files is damaged.
-    """
-    path = _config_of(workdir)
-    stored = _read(path).get("model")
-    if not isinstance(stored, dict):
-        raise UserError(f"{path} holds no model settings; choose another --workdir.")
-    config = model_from_dict(stored)
-    config.check()
-    model = nnx.eval_shape(lambda: DeepLab(config, rngs=nnx.Rngs(0)))
-    _, params, batch_stats = nnx.split(model, nnx.Param, nnx.BatchStat)
-    with Checkpoints(workdir, reading=True) as checkpoints:
-        step = checkpoints.find(checkpoint)
-        for state in checkpoints.restore_weights(step, params, batch_stats):
-            nnx.update(model, state)
-    model.eval()
-    return model
-
-
-def _config_of(workdir: Path) -> Path:
-    path = workdir / "config.json"
-    if not path.exists():
-        raise UserError(f"{workdir} holds no run (no config.json); check --workdir.")
-    return path
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from deeplab_mnv2.weights.hugging_face import to_hugging_face
 from deeplab_mnv2.weights.loader import Weights, build, build_deeplab, fill, from_model
 from deeplab_mnv2.weights.native import save
 from deeplab_mnv2.weights.norm_statistics import calibrate
+from deeplab_mnv2.weights.run import find_run
 
 __all__ = [
     "PACKAGED",
@@ -17,6 +18,7 @@ __all__ = [
     "build_deeplab",
     "calibrate",
     "fill",
+    "find_run",
     "from_model",
     "load",
     "load_classifier",

@@ -17,20 +17,22 @@ from deeplab_mnv2.weights.loader import (
     check,
     number_classes,
 )
+from deeplab_mnv2.weights.run import find_run, read_run
 from deeplab_mnv2.weights.tflite.graph import read_tflite
 from deeplab_mnv2.weights.torch_file import read_state_dict
 
 # The mobile head trained on VOC on two CPU cores; voc_mobile.md is its card.
 PACKAGED = Path(__file__).with_name("voc_mobile.safetensors")
 
-_READABLE = ".safetensors, .tflite, .pb, .h5, .keras, .pth or hf://owner/name"
+_READABLE = ".safetensors, .tflite, .pb, .h5, .keras, .pth, a run's folder or hf://owner/name"
 
 
 def read(path: str) -> Weights:
     """Return the weights at a path, checked, with the convention they were trained under.
 
     `path` is a file (.safetensors, .tflite, .pb, .h5, .keras, .pth), a folder with config.json
-    and model.safetensors, or hf://owner/name[@revision].
+    and model.safetensors, hf://owner/name[@revision], or the folder of a run, whose newest
+    checkpoint is read unless it is written RUN@best or RUN@4000.
     Where the file does not name its classes, 21 get VOC's names and other numbers count them.
 
     Raises:
@@ -40,6 +42,8 @@ def read(path: str) -> Weights:
     if path.startswith("hf://"):
         folder, revision = hugging_face.fetch(path)
         weights = _read_folder(folder, {"source": path, "revision": revision})
+    elif (run := find_run(path)) is not None:
+        weights = read_run(*run)
     elif Path(path).is_dir():
         weights = _read_folder(Path(path), {"source": path})
     else:
@@ -101,7 +105,10 @@ def _read_folder(folder: Path, provenance: dict[str, str]) -> Weights:
         if path.exists():
             break
     else:
-        raise UserError(f"{provenance['source']} holds no model.safetensors; check the path.")
+        raise UserError(
+            f"{provenance['source']} holds no model.safetensors, nor is it a run with checkpoints; "
+            "check the path."
+        )
     sha256 = open_checked(path)
     # The hub's cache names large files by their SHA-256.
     stored = path.resolve().name

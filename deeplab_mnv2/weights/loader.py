@@ -36,7 +36,8 @@ class Weights:
     `tensors` are float32, named as in `nnx.state(model)`: `backbone.stem.conv.kernel`.
     `provenance` tells where they come from: `source`, `sha256`, `importer`, where known
     `revision`, and `norm="folded"` where the source held no norm statistics: mean 0 and
-    variance 1 then stand in, exact for inference; `calibrate` measures real ones.
+    variance 1 then stand in, exact for inference; `calibrate` measures real ones. Of a run it
+    tells the `checkpoint`, a step, in place of a digest.
     `class_names` are those of a segmentation network, () where nothing tells them.
     """
 

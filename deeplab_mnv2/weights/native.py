@@ -27,14 +27,24 @@ def save(
     scores: Mapping[str, Any] | None = None,
     half: bool = False,
 ) -> None:
-    """Write `weights` as one safetensors file, whole or not at all.
+    """Write `weights` as one safetensors file (see `to_bytes`), whole or not at all.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    content = to_bytes(weights, scores=scores, half=half)
+    with replace_atomically(Path(path)) as temporary:
+        temporary.write_bytes(content)
+
+
+def to_bytes(
+    weights: Weights, *, scores: Mapping[str, Any] | None = None, half: bool = False
+) -> bytes:
+    """Return `weights` as the content of a safetensors file.
 
     The metadata holds the config with its convention, the names of the classes, the
     provenance and the scores, those of `weights` unless given. `half` stores kernels as
     float16, which halves the file; norm stays float32, because variances leave float16's range.
-
-    Raises:
-        UserError: the file cannot be written.
     """
     check(weights)
     tensors = {
@@ -55,9 +65,14 @@ def save(
         "scores": json.dumps(weights.scores if scores is None else dict(scores)),
         "digest": _digest(tensors),
     }
-    target = Path(path)
-    with replace_atomically(target) as temporary:
-        temporary.write_bytes(safetensors.numpy.save(tensors, metadata))
+    return safetensors.numpy.save(tensors, metadata)
+
+
+def from_bytes(content: bytes, provenance: Mapping[str, str]) -> Weights:
+    """Return the weights in what `to_bytes` made; `provenance` as in `from_native`."""
+    # The package reads metadata from files only; they stand in the header, behind its length.
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    return from_native(safetensors.numpy.load(content), header["__metadata__"], provenance)
 
 
 def from_native(

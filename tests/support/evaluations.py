@@ -53,6 +53,9 @@ def made_up(
     total = confusions.sum(axis=0)
     confidences = np.zeros((LEVELS + 1, 2), np.int64)
     confidences[LEVELS * 9 // 10] = total.sum() - np.trace(total), np.trace(total)
+    extents = np.stack(
+        [[label_size, (65, 65)] for label_size in (e["label"].shape for e, _, _ in examples)]
+    )
     counts = Counts(
         names=[example["name"] for example, _, _ in examples],
         confusions=confusions,
@@ -60,9 +63,10 @@ def made_up(
         confidences=confidences,
         sizes=np.stack(sizes),
         objects=objects,
+        extents=extents,
         compilations=1,
     )
-    stamp = protocol(DATA, config, ModelConfig(output_stride=output_stride), len(examples))
+    stamp = protocol(DATA, config, ModelConfig(output_stride=output_stride), extents)
     result = results(counts, names, config, stamped(stamp, f"{wrong:.3f}"))
     chosen = [
         Picture(

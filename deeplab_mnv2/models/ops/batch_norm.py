@@ -64,7 +64,7 @@ def _forward(
     mean = total / count
     var = jnp.maximum(squares / count - mean * mean, 0)
     inverse = lax.rsqrt(var + epsilon)
-    y = (wide - mean) * (inverse * scale) + bias
+    y = (wide - _each(mean)) * _each(inverse * scale) + _each(bias)
     if activation is not None:
         y = jnp.clip(y, *_LINEAR[activation])
     return (y.astype(x.dtype), mean, var), (x, scale, bias, mean, inverse)
@@ -80,14 +80,20 @@ def _backward(
     low, high = _LINEAR[activation]
     # The barriers stop XLA from fusing, and so recomputing, the layers before and after.
     dy = lax.optimization_barrier(gradients[0]).astype(jnp.float32)
-    normalized = (x.astype(jnp.float32) - mean) * inverse
+    normalized = (x.astype(jnp.float32) - _each(mean)) * _each(inverse)
     if activation is not None:
-        y = normalized * scale + bias
+        y = normalized * _each(scale) + _each(bias)
         dy = jnp.where((low < y) & (y < high), dy, 0)
     dbias, dscale = sum_pixels(dy, dy * normalized)
     count = math.prod(x.shape[:3])
-    dx = (dy - dbias / count - normalized * (dscale / count)) * (inverse * scale)
+    shift, slope = _each(dbias / count), _each(dscale / count)
+    dx = (dy - shift - normalized * slope) * _each(inverse * scale)
     return lax.optimization_barrier(dx.astype(x.dtype)), dscale, dbias
+
+
+def _each(x: Array) -> Array:
+    """Return values of channels (C,) as (1, 1, 1, C), for every pixel."""
+    return x[None, None, None]
 
 
 _normalize = jax.custom_vjp(_value, nondiff_argnums=(3, 4))

@@ -84,7 +84,11 @@ def _shifted_input_gradient(window: Window, x: Array, kernel: Array, dy: Array) 
     for i, j in np.ndindex(kernel.shape[:2]):
         a, b = i * window.dilation, j * window.dilation
         shares.append(
-            pad(spread * weights[i, j, 0], ((a, down - a), (b, across - b)), window.stride - 1)
+            pad(
+                spread * weights[i, j][None, None],
+                ((a, down - a), (b, across - b)),
+                window.stride - 1,
+            )
         )
     grid = functools.reduce(operator.add, shares)
     _, height, width, _ = grid.shape
@@ -111,7 +115,7 @@ def _kernel_gradient(window: Window, x: Array, kernel: Array, dy: Array) -> Arra
 
 def _sum_taps(window: Window, x: Array, kernel: Array, edges: Edges) -> Array:
     """Convolve `x` padded by `edges`, one shifted product for each tap of the kernel."""
-    weights = wide(kernel).reshape(-1, kernel.shape[3])
+    weights = wide(kernel).reshape(-1, 1, 1, 1, kernel.shape[3])
     views = window.views(x, kernel, edges)
     products = [wide(view) * weight for view, weight in zip(views, weights, strict=True)]
     return functools.reduce(operator.add, products).astype(x.dtype)  # (B, H', W', C)

@@ -48,9 +48,9 @@ _few_channels.defvjp(_forward, _backward)
 
 def _multiply_add(window: Window, x: Array, kernel: Array) -> Array:
     views = window.views(x, kernel, window.edges(x, kernel))
-    weights = wide(kernel).reshape(len(views), *kernel.shape[2:])
+    weights = wide(kernel).reshape(len(views), 1, 1, 1, *kernel.shape[2:])
     products = [
-        wide(view[..., channel, None]) * weight[channel]
+        wide(view[..., channel, None]) * weight[..., channel, :]
         for view, weight in zip(views, weights, strict=True)
         for channel in range(kernel.shape[2])
     ]

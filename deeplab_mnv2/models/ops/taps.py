@@ -18,14 +18,17 @@ class Window(NamedTuple):
 
     def edges(self, x: Array, kernel: Array) -> Edges:
         """Return how many zeros are added around `x`, whose size may be symbolic."""
-        spans = [self.dilation * (taps - 1) for taps in kernel.shape[:2]]
-        if self.padding == "symmetric":
-            top, left = (span // 2 for span in spans)
-            return (top, top), (left, left)
-        rows, columns = lax.padtype_to_pads(
-            x.shape[1:3], [span + 1 for span in spans], (self.stride, self.stride), "SAME"
+        return self.axis_edges(x.shape[1], kernel.shape[0]), self.axis_edges(
+            x.shape[2], kernel.shape[1]
         )
-        return rows, columns
+
+    def axis_edges(self, length: int, taps: int) -> tuple[int, int]:
+        """Return the zeros before and after an axis under a kernel of `taps`."""
+        span = self.dilation * (taps - 1)
+        if self.padding == "symmetric":
+            return span // 2, span // 2
+        (edges,) = lax.padtype_to_pads((length,), (span + 1,), (self.stride,), "SAME")
+        return edges
 
     def views(self, x: Array, kernel: Array, edges: Edges) -> list[Array]:
         """Return what each tap reads of `x` padded by `edges`: (B, H', W', C) each."""

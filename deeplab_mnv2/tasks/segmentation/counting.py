@@ -27,10 +27,12 @@ Predict = Callable[[nnx.State, nnx.State, dict[str, Array]], tuple[Array, dict[s
 class Counts:
     """What scores are made of, for N images in the order of the split.
 
-    All int64: `confusions` (N, C, C), rows label, columns prediction; `bands` (W, C, C), the
+    Integers, those of single images int32, because they are many and an image has few pixels,
+    all others int64: `confusions` (N, C, C), rows label, columns prediction; `bands` (W, C, C), the
     same summed over images within each boundary width; `confidences` (LEVELS + 1, 2), pixels
     by winning probability, wrong and right; `sizes` (N, 3, C, 2), pixels by image, size of
-    their object and class, wrong and right; `objects` (3, C), how many there are.
+    their object and class, wrong and right; `objects` (3, C), how many there are; `extents`
+    (N, 2, 2), height and width of each image and of what it was padded to.
     """
 
     names: list[str]
@@ -39,6 +41,7 @@ class Counts:
     confidences: np.ndarray
     sizes: np.ndarray
     objects: np.ndarray
+    extents: np.ndarray
     compilations: int
 
 
@@ -50,7 +53,7 @@ def make_scorer(
 ) -> Predict:
     """Return the jitted (params, batch_stats, batch) -> (prediction, histograms).
 
-    `batch` holds the arrays of `PrepareForScoring`, stacked; `prediction` is (B, S, S) uint8.
+    `batch` holds the arrays of `PrepareForScoring`, stacked; `prediction` is (B, H, W) uint8.
     Histograms of labelled pixels, int32: `bands` (B, bands + 1, C, C) by boundary band, label and
     prediction; `sizes` (B, 3, C, 2) and `confidences` (B, LEVELS + 1, 2) as in `Counts`. Nothing
     with a class axis at full size leaves the device.
@@ -76,7 +79,7 @@ def count(
 
     `seen(batch, prediction)` is called for every batch, for progress and pictures.
     """
-    rows: dict[int, tuple[str, np.ndarray, np.ndarray]] = {}
+    rows: dict[int, tuple[str, np.ndarray, np.ndarray, np.ndarray]] = {}
     # Summed at once: with many classes, one histogram an image would fill the memory.
     bands: np.ndarray | int = 0
     confidences = np.zeros((LEVELS + 1, 2), np.int64)
@@ -86,20 +89,23 @@ def count(
         confusions, sizes = by_band.sum(axis=1), np.asarray(histograms["sizes"])
         bands = bands + by_band.sum(axis=0, dtype=np.int64)
         for row, (index, name) in enumerate(zip(batch["index"], batch["name"], strict=True)):
+            extent = np.array([batch["size"][row], batch["image"].shape[1:3]])
             # Copies: a row of the batch would keep all of it.
-            rows[index] = (name, confusions[row].astype(np.int32), sizes[row].astype(np.int32))
+            confusion, size = confusions[row].astype(np.int32), sizes[row].astype(np.int32)
+            rows[index] = (name, confusion, size, extent)
         confidences += np.asarray(histograms["confidences"], np.int64).sum(axis=0)
         objects += batch["objects"].sum(axis=0)
         if seen is not None:
             seen(batch, prediction)
     ordered = [rows[index] for index in sorted(rows)]
     return Counts(
-        names=[name for name, _, _ in ordered],
-        confusions=_stack([confusion for _, confusion, _ in ordered], (num_classes, num_classes)),
+        names=[name for name, _, _, _ in ordered],
+        confusions=_stack([row for _, row, _, _ in ordered], (num_classes, num_classes)),
         bands=np.cumsum(bands, axis=0)[:-1],
         confidences=confidences,
-        sizes=_stack([sizes for _, _, sizes in ordered], (len(SIZES), num_classes, 2)),
+        sizes=_stack([row for _, _, row, _ in ordered], (len(SIZES), num_classes, 2)),
         objects=objects,
+        extents=_stack([row for _, _, _, row in ordered], (2, 2)),
         compilations=scorer._cache_size(),  # type: ignore[attr-defined]
     )
 
@@ -155,7 +161,7 @@ def _score(
     model.eval()
     image, label = split_rows(batch["image"], mesh), batch["label"].astype(jnp.int32)
     band, size = batch["band"].astype(jnp.int32), batch["object_size"].astype(jnp.int32)
-    prediction, confidence = predict(model, image, config.scales, flip=config.flip)  # (B, S, S)
+    prediction, confidence = predict(model, image, config.scales, flip=config.flip)  # (B, H, W)
     level = jnp.round(confidence * LEVELS).astype(jnp.int32)
     right = (prediction == label).astype(jnp.int32)
     bands = (len(config.boundary_widths) + 1, num_classes, num_classes)
@@ -167,7 +173,7 @@ def _score(
 
 
 def _histogram(label: Array, indices: tuple[Array, ...], shape: tuple[int, ...]) -> Array:
-    """Count labelled pixels by their indices, each (B, S, S): (B, *shape) int32."""
+    """Count labelled pixels by their indices, each (B, H, W): (B, *shape) int32."""
     cell, cells = jnp.zeros_like(label), math.prod(shape)
     for index, length in zip(indices, shape, strict=True):
         cell = cell * length + index
@@ -200,4 +206,4 @@ def _ahead(
 
 
 def _stack(rows: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
-    return np.stack(rows, dtype=np.int64) if rows else np.zeros((0, *shape), np.int64)
+    return np.stack(rows, dtype=np.int32) if rows else np.zeros((0, *shape), np.int32)

@@ -29,6 +29,9 @@ from deeplab_mnv2.tasks.segmentation.pictures import Picture, choose, save
 from deeplab_mnv2.tasks.segmentation.protocol import protocol
 from deeplab_mnv2.weights.loader import weights_digest
 
+# Twice as high and wide: VOC's photographs in squares of 513 are padded to 1.4 times their pixels.
+_MUCH_PADDING = 4
+
 
 @dataclasses.dataclass
 class SegmentationEvaluation:
@@ -39,7 +42,20 @@ class SegmentationEvaluation:
     pictures: list[Picture]
 
     def warnings(self) -> list[str]:
-        """Return a warning where every pixel is predicted as one class."""
+        """Return what makes the scores worth less than they seem, a sentence each."""
+        return [*self._warning_of_one_class(), *self._warning_of_padding()]
+
+    def _warning_of_padding(self) -> list[str]:
+        images, padded = self.counts.extents.prod(axis=2).sum(axis=0)
+        if padded <= _MUCH_PADDING * images:
+            return []
+        return [
+            f"The images are padded to {padded / images:.0f} times their pixels. The padding takes "
+            "part in image pooling and can lower the score by points; leave "
+            "evaluation.pad_sizes out, or give it sides that fit the images more closely."
+        ]
+
+    def _warning_of_one_class(self) -> list[str]:
         confusion = np.asarray(self.result["confusion"])
         predicted = np.flatnonzero(confusion.sum(axis=0))
         present = np.flatnonzero(confusion.sum(axis=1))
@@ -151,7 +167,7 @@ class SegmentationEvaluator:
         # Whole on every device, wherever they came from: the digest reads them on each host.
         params, batch_stats = jax.device_put((params, batch_stats), replicated(self._mesh))
         counts = self._count(params, batch_stats, self._source, seen)
-        stamp = protocol(self._dataset, self._config, self._model_config, len(counts.names))
+        stamp = protocol(self._dataset, self._config, self._model_config, counts.extents)
         result = results(
             counts,
             self._dataset.class_names,

@@ -84,7 +84,8 @@ def _hardest(loss: CrossEntropy, losses: Array, label: Array, step: Array) -> tu
         return jnp.sum(losses), total
     progress = jnp.minimum(step.astype(jnp.float32) / max(loss.top_k_steps, 1), 1.0)
     share = 1 - (1 - loss.top_k) * progress
-    count = jnp.ceil(share * jnp.sum(weight > 0)).astype(jnp.int32)
+    labelled = jnp.sum(weight > 0).astype(jnp.float32)
+    count = jnp.ceil(share * labelled).astype(jnp.int32)
     # The count changes with the step and the labels, so rank by sorting, not by top_k.
     ranked = jnp.sort(losses.reshape(-1), descending=True)
     hardest = lax.iota(jnp.int32, ranked.size) < count

@@ -69,7 +69,7 @@ def _losses_backward(
     def accumulate(sums: Array, chunk: tuple[Array, ...]) -> tuple[Array, None]:
         weights, label, total, gradient = chunk
         full = _product(weights, widened)
-        error = jnp.exp(full - total[:, :, None]) - _is_class(label, full)
+        error = jnp.exp(full - total[:, :, None]) - _is_class(label, full).astype(full.dtype)
         return sums + _product(weights.T, error * gradient[:, :, None]), None
 
     gradient = jnp.where(label == IGNORE_LABEL, 0, gradient)

@@ -20,11 +20,12 @@ from jax import Array
 from PIL import Image
 
 from deeplab_mnv2 import weights
+from deeplab_mnv2.config import PAD_SIZES
 from deeplab_mnv2.data.palette import voc_palette
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.tasks.segmentation.drawing import overlay, photo_uri
-from deeplab_mnv2.tasks.segmentation.windows import Canvas, Photo
+from deeplab_mnv2.tasks.segmentation.windows import WINDOW, Canvas, Photo
 from deeplab_mnv2.weights.loader import number_classes
 
 # Rows that are painted at a time: painting takes some 80 bytes a pixel.
@@ -112,9 +113,10 @@ class Segmenter:
 
     The network sees objects best at the size they had in training, so a photograph whose longer
     side exceeds `long_side` is scaled down to it; its label keeps the photograph's size. It is
-    then padded with the mean pixel at the bottom and right to the next of `windows.SIDES`,
-    square. `long_side` 0 scales nothing: a photograph beyond the last of them
-    is covered by overlapping windows, whose logits are blended at the network's own resolution,
+    then padded with the mean pixel at the bottom and right to the next of `pad_sizes`, as
+    `evaluate` does (`padding.padded_shape`). `long_side` 0 scales nothing, so that the label is
+    the one that `evaluate` scores; a photograph that takes more than `windows.LARGEST` pixels is
+    covered by overlapping windows, whose logits are blended at the network's own resolution,
     before they are upsampled, so that memory stays bounded and no seams appear.
 
     `class_names` () numbers the classes; `load` has their names from the file.
@@ -124,7 +126,12 @@ class Segmenter:
     """
 
     def __init__(
-        self, model: DeepLab, class_names: Sequence[str] = (), *, long_side: int = LONG_SIDE
+        self,
+        model: DeepLab,
+        class_names: Sequence[str] = (),
+        *,
+        long_side: int = LONG_SIDE,
+        pad_sizes: Sequence[int] = PAD_SIZES,
     ):
         config = model.config
         if config.in_channels != 3:
@@ -139,11 +146,13 @@ class Segmenter:
                 f"{config.num_classes} classes; name each of them, background first."
             )
         self.long_side = long_side
+        self.pad_sizes = tuple(pad_sizes)
         self._config = config
         # Weights are constants of the program: the compiler folds norm into them and lays them out
         # for its products once, which makes a CPU a tenth faster.
         self._head_logits = jax.jit(partial(_head_logits, *nnx.split(model)))
-        # One photograph keeps all cores of a CPU busy; an accelerator wants more of them.
+        # One photograph keeps all cores of a CPU busy; an accelerator wants more of them, of
+        # WINDOW x WINDOW pixels at most.
         self._batch_size = 1 if jax.default_backend() == "cpu" else 8
 
     @classmethod
@@ -153,8 +162,9 @@ class Segmenter:
         class_names: Sequence[str] = (),
         *,
         long_side: int = LONG_SIDE,
+        pad_sizes: Sequence[int] = PAD_SIZES,
     ) -> "Segmenter":
-        """Return the segmenter with the weights of a file, a folder or hf://owner/name.
+        """Return the segmenter with the weights of a file, a folder, a run or hf://owner/name.
 
         Without a path they are the package's own, for VOC's classes. Classes are called as the file
         calls them (see `weights.read`) unless named here.
@@ -164,7 +174,8 @@ class Segmenter:
         """
         source = weights.read(os.fspath(path))
         names = class_names or source.class_names
-        return cls(weights.build_deeplab(source), names, long_side=long_side)
+        model = weights.build_deeplab(source)
+        return cls(model, names, long_side=long_side, pad_sizes=pad_sizes)
 
     def __call__(self, photo: Photo, *, probabilities: bool = False) -> Segmentation:
         """Return the segmentation of a file, a PIL image or an array (H, W, 3) uint8 RGB.
@@ -203,7 +214,7 @@ class Segmenter:
             yield from self._collect(*running, probabilities)
 
     def _canvas(self, photo: Photo) -> Canvas:
-        return Canvas(photo, self._config, self.long_side)
+        return Canvas(photo, self._config, self.long_side, self.pad_sizes)
 
     def _read_ahead(
         self,
@@ -229,12 +240,14 @@ class Segmenter:
     def _dispatch(self, canvases: Sequence[Canvas]) -> list[_Batch]:
         """Start the network on every window of the canvases."""
         batches = []
-        for side in sorted({canvas.side for canvas in canvases}):
-            same = [canvas for canvas in canvases if canvas.side == side]
+        for shape in sorted({canvas.shape for canvas in canvases}):
+            same = [canvas for canvas in canvases if canvas.shape == shape]
             windows = ((canvas, corner) for canvas in same for corner in canvas.corners())
-            for group in _groups(windows, self._batch_size):
-                # A short batch is filled up, so that one batch size is compiled a side.
-                images = np.zeros((self._batch_size, side, side, 3), np.uint8)
+            fitting = max(1, self._batch_size * WINDOW**2 // (shape[0] * shape[1]))
+            size = min(self._batch_size, fitting)
+            for group in _groups(windows, size):
+                # A short batch is filled up, so that one batch size is compiled a shape.
+                images = np.zeros((size, *shape, 3), np.uint8)
                 for row, (canvas, corner) in enumerate(group):
                     images[row] = canvas.window(corner)
                 batches.append((group, self._head_logits(images)))

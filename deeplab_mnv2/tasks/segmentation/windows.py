@@ -1,7 +1,7 @@
 """A photograph on its way through the network: windows out, logits in, a label at its own size."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -14,14 +14,15 @@ from PIL import Image
 from deeplab_mnv2.config import ModelConfig
 from deeplab_mnv2.data.decode import read_image, to_rgb
 from deeplab_mnv2.errors import UserError
+from deeplab_mnv2.models.layers import sample_positions
+from deeplab_mnv2.tasks.segmentation.padding import padded_shape
 
 Photo = str | os.PathLike[str] | Image.Image | np.ndarray
 
-# Sides that photographs are padded to, a multiple of every output stride plus one: each is
-# compiled once. The last one is also the window that goes over larger photographs.
-SIDES = (129, 257, 513, 769, 1025)
-# Least overlap of neighbouring windows.
-OVERLAP = 256
+# Most pixels, with padding, that the network sees at once; some 1.5 GB at width 1.
+LARGEST = 2049**2
+# Longest side of the windows that go over what is larger, and their least overlap.
+WINDOW, OVERLAP = 1025, 256
 # Side of the square of pixels whose logits exist at a time.
 _TILE = 513
 
@@ -29,7 +30,7 @@ _TILE = 513
 class Canvas:
     """A photograph on its way through the network, window by window."""
 
-    def __init__(self, photo: Photo, config: ModelConfig, long_side: int):
+    def __init__(self, photo: Photo, config: ModelConfig, long_side: int, pad_sizes: Sequence[int]):
         self.photo = _pixels(photo)
         self.path = Path(photo) if isinstance(photo, str | os.PathLike) else None
         self.config = config
@@ -38,9 +39,16 @@ class Canvas:
         if 0 < long_side < longest:
             size = [max(1, round(n * long_side / longest)) for n in self.photo.shape[1::-1]]
             self.scaled = cv2.resize(self.photo, size, interpolation=cv2.INTER_AREA)
-        self.side = next((n for n in SIDES if n >= max(self.scaled.shape[:2])), SIDES[-1])
-        self.starts = [_starts(n, self.side, config.output_stride) for n in self.scaled.shape[:2]]
-        self.padded = [starts[-1] + self.side for starts in self.starts]
+        # As in an evaluation, so that a photograph gets the label that was scored.
+        shape = padded_shape(self.scaled.shape[:2], pad_sizes, config.output_stride)
+        if shape[0] * shape[1] > LARGEST:
+            shape = min(shape[0], WINDOW), min(shape[1], WINDOW)
+        self.shape = shape
+        self.starts = [
+            _starts(length, side, config.output_stride)
+            for length, side in zip(self.scaled.shape[:2], shape, strict=True)
+        ]
+        self.padded = [starts[-1] + side for starts, side in zip(self.starts, shape, strict=True)]
         self.total = self.weight = np.zeros(0, np.float32)
 
     def corners(self) -> Iterator[tuple[int, int]]:
@@ -48,26 +56,28 @@ class Canvas:
         return ((top, left) for top in self.starts[0] for left in self.starts[1])
 
     def window(self, corner: tuple[int, int]) -> np.ndarray:
-        """Return the pixels (side, side, 3) at a corner, padded with the mean pixel."""
+        """Return the pixels (*shape, 3) at a corner, padded with the mean pixel."""
         top, left = corner
-        found = self.scaled[top : top + self.side, left : left + self.side]
-        window = np.empty((self.side, self.side, 3), np.uint8)
+        found = self.scaled[top : top + self.shape[0], left : left + self.shape[1]]
+        window = np.empty((*self.shape, 3), np.uint8)
         window[:] = self.config.mean_pixel
         window[: found.shape[0], : found.shape[1]] = found
         return window
 
     def add(self, corner: tuple[int, int], logits: np.ndarray) -> None:
         """Add a window's logits (h, w, classes), weighted less towards its edges."""
-        points, classes = logits.shape[0], logits.shape[-1]
-        step = (self.side - 1) // (points - 1)
+        *points, classes = logits.shape
+        step = (self.shape[0] - 1) // (points[0] - 1)
         if not self.total.size:
             size = [(n - 1) // step + 1 for n in self.padded]
             self.total = np.zeros((*size, classes), np.float32)
             self.weight = np.zeros((*size, 1), np.float32)
-        ramp = np.minimum(np.arange(1, points + 1), np.arange(points, 0, -1)).astype(np.float32)
-        weight = ramp[:, None, None] * ramp[None, :, None]
+        rows, columns = (
+            np.minimum(np.arange(1, n + 1), np.arange(n, 0, -1)).astype(np.float32) for n in points
+        )
+        weight = rows[:, None, None] * columns[None, :, None]
         top, left = (n // step for n in corner)
-        place = np.s_[top : top + points, left : left + points]
+        place = np.s_[top : top + points[0], left : left + points[1]]
         self.total[place] += weight * logits
         self.weight[place] += weight
 
@@ -78,20 +88,22 @@ class Canvas:
         rows, columns = (self._grid_positions(axis, logits.shape[axis]) for axis in (0, 1))
         label = np.empty((height, width), np.uint8)
         scores = np.empty((height, width, logits.shape[-1]), np.float32) if probabilities else None
-        tile = min(_TILE, self.side)
+        tile = [min(_TILE, side) for side in self.shape]
         # Grid points around the pixels of a tile.
         reach = [
-            min(points, tile * (points - 1) // (padded - 1) + 3)
-            for points, padded in zip(logits.shape, self.padded, strict=False)
+            min(points, side * (points - 1) // (padded - 1) + 3)
+            for points, side, padded in zip(logits.shape, tile, self.padded, strict=False)
         ]
-        for top in range(0, height, tile):
-            first_row, row_at = _local(rows[top : top + tile], logits.shape[0], reach[0], tile)
-            for left in range(0, width, tile):
+        for top in range(0, height, tile[0]):
+            first_row, row_at = _local(
+                rows[top : top + tile[0]], logits.shape[0], reach[0], tile[0]
+            )
+            for left in range(0, width, tile[1]):
                 first_column, column_at = _local(
-                    columns[left : left + tile], logits.shape[1], reach[1], tile
+                    columns[left : left + tile[1]], logits.shape[1], reach[1], tile[1]
                 )
                 cut = logits[first_row:, first_column:][: reach[0], : reach[1]]
-                place = np.s_[top : top + tile, left : left + tile]
+                place = np.s_[top : top + tile[0], left : left + tile[1]]
                 inside = np.s_[: height - top, : width - left]
                 if scores is None:
                     label[place] = np.asarray(_labels(cut, row_at, column_at))[inside]
@@ -103,11 +115,9 @@ class Canvas:
     def _grid_positions(self, axis: int, points: int) -> np.ndarray:
         """Return where on the grid of logits each row or column of the photograph lies."""
         full, scaled = self.photo.shape[axis], self.scaled.shape[axis]
-        at = ((np.arange(full) + 0.5) * scaled / full - 0.5).clip(0, scaled - 1)
-        # As `models.layers.resize` does from the grid to the padded image.
-        if self.config.align_corners:
-            return at * (points - 1) / (self.padded[axis] - 1)
-        return ((at + 0.5) * points / self.padded[axis] - 0.5).clip(0, points - 1)
+        # The photograph was scaled by areas, which have their centres at half pixels.
+        at = sample_positions(np.arange(full), scaled, full, align_corners=False)
+        return sample_positions(at, points, self.padded[axis], self.config.align_corners)
 
 
 def _pixels(photo: Photo) -> np.ndarray:
@@ -152,7 +162,7 @@ def _probabilities(grid: Array, rows: Array, columns: Array) -> Array:
 def _sample(grid: Array, rows: Array, columns: Array) -> Array:
     """Interpolate a grid (h, w, C) at every pair of positions, to (rows, columns, C)."""
     by_row, by_column = (
-        jnp.maximum(0, 1 - jnp.abs(at[:, None] - jnp.arange(points, dtype=jnp.float32)))
+        jnp.maximum(0, 1 - jnp.abs(at[:, None] - jnp.arange(points, dtype=jnp.float32)[None]))
         for at, points in ((rows, grid.shape[0]), (columns, grid.shape[1]))
     )
     wide = jnp.einsum("qw,hwc->hqc", by_column, grid, precision="highest")

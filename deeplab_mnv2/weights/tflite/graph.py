@@ -6,6 +6,7 @@ import numpy as np
 import tflite
 
 from deeplab_mnv2.errors import UserError
+from deeplab_mnv2.models.ops.taps import Window
 from deeplab_mnv2.weights.graph import Add, Concat, Conv, Graph, Node, Pool, Resize
 from deeplab_mnv2.weights.loader import Weights
 from deeplab_mnv2.weights.tflite.file import DAMAGED, Operation, TfliteFile, read_labels
@@ -79,11 +80,16 @@ class _Builder:
         if op.inputs[0] in self.dilation:
             self.dilation[op.output] = dilation
         source = self.source(op.inputs[0])
-        same = [_same_padding(n, size, stride, dilation) for n in self.file.shape(source)[1:3]]
-        rules = {"same": same, "symmetric": [[dilation * (size - 1) // 2] * 2] * 2}
+        rules = {
+            padding: [
+                list(Window(stride, dilation, padding).axis_edges(n, size))
+                for n in self.file.shape(source)[1:3]
+            ]
+            for padding in ("same", "symmetric")
+        }
         found = self.padding.get(op.inputs[0], [[0, 0], [0, 0]])
         if options.Padding() == tflite.Padding.SAME:
-            found = same
+            found = rules["same"]
         self.nodes.append(
             Conv(
                 source,
@@ -212,13 +218,6 @@ class _Builder:
 
     def other(self, what: str) -> UserError:
         return UserError(f"{self.path} holds another network than this family's: {what}.")
-
-
-def _same_padding(size: int, kernel: int, stride: int, dilation: int) -> list[int]:
-    """Return TensorFlow's padding before and behind."""
-    outputs = -(-size // stride)
-    total = max(0, (outputs - 1) * stride + (kernel - 1) * dilation + 1 - size)
-    return [total // 2, total - total // 2]
 
 
 _METHODS: dict[str, Callable[[_Builder, Operation], None]] = {
