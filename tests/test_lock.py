@@ -82,7 +82,7 @@ def test_a_killed_one_blocks_nobody_where_the_file_is_the_lock(no_flock, holder,
     assert take(tmp_path / "run") == []
 
 
-@pytest.mark.parametrize("error", [None, UserError, KeyboardInterrupt])
+@pytest.mark.parametrize("error", [None, UserError("a mistake."), KeyboardInterrupt()], ids=repr)
 def test_nothing_is_left_at_the_end(tmp_path, error):
     try:
         with lock(tmp_path / "run"):
