@@ -205,6 +205,6 @@ if __name__ == "__main__":
     flags.DEFINE_integer(
         "long_side",
         LONG_SIDE,
-        "Longer photographs are scaled down to this for the network; 0: windows, not scaled.",
+        "Longer photographs are scaled down to this for the network; 0: not, as evaluate scores.",
     )
     command.run(main, takes_arguments=True)

@@ -156,6 +156,8 @@ def test_normalize_maps_grey_levels_to_the_convention():
         ((1, 33, 33, 1), r"image\.repeat\(3, -1\)"),
         ((33, 33, 3), r"image\[None\]"),
         ((1, 33, 33, 2), "give 3 channels, last"),
+        ((3, 33, 33), r"image\.transpose\(1, 2, 0\)\[None\]"),
+        ((1, 0, 33, 3), "give one pixel or more"),
         ((1, 33, 33), "give 3 channels, last"),
         ((1, 1, 33, 33, 3), "give 3 channels, last"),
         ((33,), "give 3 channels, last"),

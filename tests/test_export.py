@@ -353,7 +353,8 @@ def test_mediapipe_finds_labels_and_normalisation(shared, tmp_path):
     with vision.ImageSegmenter.create_from_options(options) as segmenter:
         assert tuple(segmenter.labels) == VOC_CLASSES
         image = mediapipe.Image(mediapipe.ImageFormat.SRGB, np.ascontiguousarray(photo))
-        found = segmenter.segment(image).category_mask.numpy_view()
+        # A copy: the mask is the segmenter's memory.
+        found = segmenter.segment(image).category_mask.numpy_view().copy()
     model = weights.build(source)
     expected = np.asarray(apply(model, model.normalize(photo[None])))[0].argmax(-1)
     assert len(np.unique(expected)) > 1

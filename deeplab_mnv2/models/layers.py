@@ -134,13 +134,17 @@ def check_image(image: Array | np.ndarray, channels: int) -> None:
         UserError: it is of another form, such as PyTorch's (B, channels, H, W).
     """
     shape = tuple(image.shape)
-    if len(shape) == 4 and shape[3] == channels:
+    if len(shape) == 4 and shape[3] == channels and 0 not in shape[1:3]:
         return
     remedy = f"give {channels} channels, last"
-    if len(shape) == 3 and shape[2] == channels:
+    if 0 in shape:
+        remedy = "give one pixel or more"
+    elif len(shape) == 3 and shape[2] == channels:
         remedy = "add the batch axis with image[None]"
     elif len(shape) == 4 and shape[1] == channels:
         remedy = "move the channels last with image.transpose(0, 2, 3, 1)"
+    elif len(shape) == 3 and shape[0] == channels:
+        remedy = "move the channels last with image.transpose(1, 2, 0)[None]"
     elif len(shape) == 4 and (shape[3], channels) == (4, 3):
         remedy = "leave the fourth channel out with image[..., :3]"
     elif len(shape) == 4 and shape[3] == 1:
