@@ -1,8 +1,5 @@
 """Eight fake devices, quick compilation, tiny configurations for the tests."""
 
-import os
-import runpy
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,6 +31,7 @@ from deeplab_mnv2.data.palette import voc_palette  # noqa: E402
 from deeplab_mnv2.data.shapes import Shapes  # noqa: E402
 from deeplab_mnv2.models import mobilenet_v2  # noqa: E402
 from deeplab_mnv2.weights.loader import _abstract_state  # noqa: E402
+from tests.support import commands  # noqa: E402
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -110,27 +108,6 @@ def voc(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def command_line(tmp_path, capfd) -> Callable[..., tuple[int, str]]:
-    """Run a command as typed, in a fork of this process: what it imports is imported already."""
-
-    def run(name: str, *arguments: str) -> tuple[int, str]:
-        capfd.readouterr()
-        child = os.fork()
-        if not child:
-            code = 1
-            try:
-                sys.argv = [f"deeplab_mnv2/{name}.py", *arguments]
-                os.chdir(tmp_path)
-                runpy.run_module(f"deeplab_mnv2.{name}", run_name="__main__", alter_sys=True)
-                code = 0
-            except SystemExit as end:
-                code = end.code or 0
-            finally:
-                sys.stdout.flush()
-                sys.stderr.flush()
-                os._exit(code)
-        _, status = os.waitpid(child, 0)
-        captured = capfd.readouterr()
-        return os.waitstatus_to_exitcode(status), captured.out + captured.err
-
-    return run
+def command_line(tmp_path) -> Callable[..., tuple[int, str]]:
+    """Run a command as typed: name and arguments to exit status and what it printed."""
+    return lambda name, *arguments: commands.run(name, arguments, tmp_path)

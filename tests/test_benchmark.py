@@ -85,7 +85,7 @@ def test_our_evaluation_scores_what_a_loop_over_the_images_scores(voc, monkeypat
     logits = nnx.jit(lambda model, image: model(model.normalize(image)))
     confusion = np.zeros((21, 21), np.int64)
     for example in Folder(root=voc, split="val").open():
-        image, label = pad(example["image"], example["label"], 65, model.config.mean_pixel)
+        image, label = pad(example["image"], example["label"], (65, 65), model.config.mean_pixel)
         found = np.asarray(logits(model, image[None]))[0].argmax(-1)
         known = label != IGNORE_LABEL
         np.add.at(confusion, (label[known], found[known]), 1)

@@ -126,7 +126,9 @@ def litert_evaluation(case: Case, folder: str, images: int) -> Callable[[], floa
         confusion = np.zeros(case.classes**2, np.int64)
         for index in range(len(source)):
             example = source[index]
-            image, label = pad(example["image"], example["label"], _SIZE, model.config.mean_pixel)
+            image, label = pad(
+                example["image"], example["label"], (_SIZE, _SIZE), model.config.mean_pixel
+            )
             prediction = run(image[None])[0].argmax(-1)
             known = label != IGNORE_LABEL
             pairs = label[known].astype(np.int64) * case.classes + prediction[known]
