@@ -15,7 +15,6 @@ those with several seeds get an extra line with mean and standard deviation. The
 one line for each result, several seeds together.
 """
 
-import importlib
 import itertools
 import json
 import shutil
@@ -29,7 +28,7 @@ from absl import flags
 from flax import nnx
 
 from deeplab_mnv2 import weights
-from deeplab_mnv2.cli import command
+from deeplab_mnv2.cli import command, experiment
 from deeplab_mnv2.config import Config, ModelConfig
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.files import replace_atomically
@@ -112,7 +111,7 @@ def table() -> str:
         run.add(group[0][0]["experiment"])
     for path in sorted(HERE.glob("*.py")):
         if path.stem not in run and "\ndef get_config(" in path.read_text():
-            config = importlib.import_module(f"experiments.{path.stem}").get_config()
+            _, config = experiment.load(str(path))
             lines.append(_not_run(path.stem, config))
     return _HEADER + "".join(lines)
 

@@ -322,9 +322,11 @@ FORKED = """
             sys.argv = ["train", override]
             try:
                 command.run(lambda: flags.FLAGS.config.check(), default_config=command.QUICKSTART)
+                code = 0
             except SystemExit as end:
-                sys.stderr.flush()
-                os._exit(end.code or 0)
+                code = end.code or 0
+            sys.stderr.flush()
+            os._exit(code)
         _, status = os.wait()
         print(number, os.waitstatus_to_exitcode(status), flush=True)
         print("case", number, file=sys.stderr, flush=True)

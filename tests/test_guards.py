@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -37,7 +39,8 @@ def test_predictions_of_one_class_only_are_told():
 
     def warnings(confusion):
         result = {"confusion": confusion.tolist(), "iou": dict.fromkeys(names)}
-        return SegmentationEvaluation(result, counts=None, pictures=[]).warnings()
+        counts = SimpleNamespace(extents=np.ones((3, 2, 2), int))
+        return SegmentationEvaluation(result, counts, pictures=[]).warnings()
 
     (warning,) = warnings(confusion)
     assert "'cat'" in warning

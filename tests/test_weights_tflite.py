@@ -116,7 +116,9 @@ class FakeFile:
         else:
             fields |= {"DilationHFactor": dilation, "DilationWFactor": dilation}
         if notation == "pad" and stride == 2:
-            same = [tflite_graph._same_padding(size, 3, 2, 1) for size in (height, width)]
+            # TensorFlow's rule: what is left over goes after the image.
+            totals = [max((-(-size // 2) - 1) * 2 + 3 - size, 0) for size in (height, width)]
+            same = [(total // 2, total - total // 2) for total in totals]
             pads = self.stored(np.array([[0, 0], *same, [0, 0]]))
             x = self.run("PAD", [x, pads], [1, 1, 1, 1])
             fields["Padding"] = tflite.Padding.VALID

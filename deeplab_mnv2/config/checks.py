@@ -4,6 +4,8 @@ import dataclasses
 import difflib
 import functools
 import inspect
+import itertools
+import math
 import os
 import typing
 from typing import Any, ClassVar
@@ -105,7 +107,11 @@ def _plain(value: Any, hint: Any) -> Any:
         item = arguments[0] if arguments else Any
         return tuple(_plain(part, item) for part in value)
     if hint is float and type(value) is int:
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            # Beyond every range, which the section's check says in words.
+            return math.copysign(math.inf, -1 if value < 0 else 1)
     return value
 
 
@@ -119,8 +125,18 @@ def _fits(value: Any, hint: Any) -> bool:
             else is_bearable(value, member, conf=_NUMBERS)
             for member in members
         )
-    if _holds_bool(value) and bool not in members:
+    if isinstance(value, bool) and bool not in members:
+        # Python counts True as 1.
         return False
+    if typing.get_origin(hint) is tuple:
+        # One by one: beartype looks at one item of a tuple, chosen at random.
+        items = typing.get_args(hint)
+        wanted = itertools.repeat(items[0]) if items[-1] is ... else items
+        return (
+            isinstance(value, tuple)
+            and (items[-1] is ... or len(value) == len(items))
+            and all(_fits(part, item) for part, item in zip(value, wanted, strict=False))
+        )
     return is_bearable(value, hint, conf=_NUMBERS)
 
 
@@ -128,11 +144,6 @@ def _members(hint: Any) -> tuple[Any, ...]:
     """Return the types of a union, or the one type."""
     is_union = typing.get_origin(hint) is typing.Union or type(hint).__name__ == "UnionType"
     return typing.get_args(hint) if is_union else (hint,)
-
-
-def _holds_bool(value: Any) -> bool:
-    # Python counts True as 1.
-    return isinstance(value, bool) or (isinstance(value, tuple) and any(map(_holds_bool, value)))
 
 
 def _has_names(value: Any, protocol: Any) -> bool:

@@ -247,5 +247,5 @@ def _convolve(conv: Convolution, x: Array) -> Array:
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=conv.kernel.shape[-1] if conv.depthwise else 1,
     )
-    y = y + jnp.asarray(conv.bias)
+    y = y + jnp.asarray(conv.bias)[None, None, None]
     return {"none": y, "relu": jnp.maximum(y, 0), "relu6": jnp.clip(y, 0, 6)}[conv.activation]

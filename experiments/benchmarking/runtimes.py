@@ -31,7 +31,7 @@ def _program(case: Case, model: DeepLab, exporter) -> Callable[[], object]:
         raise UserError(f"Runtimes run one image at a time, not {case.name}; use b1.")
     model.eval()
     names = tuple(str(number) for number in range(case.classes))
-    content = exporter.build(model, Target(class_names=names, size=case.size), [])
+    content = exporter.build(model, Target(class_names=names, size=(case.size, case.size)), [])
     run = exporter.load(content, model)
     image, _ = case.batch()
     return lambda: np.asarray(run(image))
