@@ -3,6 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from deeplab_mnv2.cli import experiment
 from deeplab_mnv2.config import (
     IGNORE_LABEL,
     PAD_SIZES,
@@ -237,3 +238,53 @@ def test_images_of_rare_classes_come_more_often(config, threshold, rare):
     batches = batches_of(_Numbered(), config, batch_size=epoch, seed=0)
     times = np.bincount(next(batches)["image"][:, 0, 0, 0], minlength=10)
     np.testing.assert_array_equal(times, [1] * 9 + [rare])
+
+
+OWN_PAGE = """
+import dataclasses
+
+import beside
+import quickstart
+
+
+@dataclasses.dataclass
+class Mine:
+    split: str = "train"
+
+    @property
+    def class_names(self):
+        return ("a", "b")
+
+    def open(self):
+        return beside.Source()
+
+    def digest(self):
+        return "0" * 16
+
+
+def get_config():
+    config = quickstart.get_config()
+    config.data.train = config.data.val = Mine()
+    config.data.workers = 1
+    return config
+"""
+BESIDE = """
+import numpy as np
+
+
+class Source:
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        label = np.full((40, 40), index % 2, np.uint8)
+        return {"image": np.repeat(label[..., None] * 90, 3, -1), "label": label, "name": "n"}
+"""
+
+
+def test_reader_processes_import_the_classes_of_a_page_and_of_modules_beside_it(tmp_path):
+    (tmp_path / "page_with_a_data_set.py").write_text(OWN_PAGE)
+    (tmp_path / "beside.py").write_text(BESIDE)
+    _, config = experiment.load(str(tmp_path / "page_with_a_data_set.py"))
+    batch = next(batches_of(config.data.train.open(), config.data, batch_size=4))
+    assert sorted(np.unique(label)[0] for label in batch["label"]) == [0, 0, 1, 1]
