@@ -10,6 +10,7 @@ from deeplab_mnv2.config import (
     AdamW,
     ClassifierConfig,
     CrossEntropy,
+    DataConfig,
     Dice,
     EvaluationConfig,
     ModelConfig,
@@ -138,3 +139,18 @@ def test_what_json_cannot_hold_is_refused():
 
     with pytest.raises(UserError, match=r"Plain cannot be stored in config\.json: make it a data"):
         to_dict((1, Plain()))
+
+
+def test_an_own_data_set_is_refused_with_what_it_lacks():
+    @dataclasses.dataclass
+    class Stripes:
+        split: str
+        class_names: tuple[str, ...] = ("ground", "stripe")
+
+        def open(self) -> list[dict[str, object]]:
+            return []
+
+    with pytest.raises(UserError, match=r"it must be DataSet\(\.\.\.\), and Stripes has no digest"):
+        DataConfig(train=Stripes("train"), val=Stripes("val"))
+    with pytest.raises(UserError, match=r"not the class itself: write Stripes\(\.\.\.\)"):
+        DataConfig(train=Stripes, val=Stripes)

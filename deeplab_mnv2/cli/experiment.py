@@ -50,7 +50,7 @@ def load(reference: str) -> tuple[Path, Config]:
         # Whatever a page does wrong is reported the same way.
         kind = type(error).__name__
         message = f"{kind}: {str(error).strip().splitlines()[0]}" if str(error).strip() else kind
-        raise UserError(f"{_place(path, error)} is wrong ({message}); correct it.") from error
+        raise UserError(f"{_place(path, error)}: {message}; correct it.") from error
     if not isinstance(config, Config):
         raise UserError(
             f"get_config() in {path} returns {type(config).__name__}; it must return a "
@@ -150,10 +150,10 @@ def _with_place(path: Path, error: UserError) -> UserError:
 def _place(path: Path, error: BaseException) -> str:
     """Return the page and the line in it at which an error came up."""
     if isinstance(error, SyntaxError) and error.filename and error.lineno:
-        return f"{error.filename}, line {error.lineno},"
+        return f"{error.filename}, line {error.lineno}"
     lines = [
         frame.lineno
         for frame in traceback.extract_tb(error.__traceback__)
         if Path(frame.filename).resolve() == path.resolve()
     ]
-    return f"{path}, line {lines[-1]}," if lines else str(path)
+    return f"{path}, line {lines[-1]}" if lines else str(path)

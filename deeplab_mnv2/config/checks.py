@@ -47,7 +47,7 @@ class Section:
         if not _fits(value, hints[name]):
             raise UserError(
                 f"{self._path(name)}={_shown(value)} is of another type than expected; it must be "
-                f"{_expected(hints[name])}."
+                f"{_expected(hints[name])}{_lacking(value, hints[name])}."
             )
         object.__setattr__(self, name, value)
 
@@ -147,11 +147,28 @@ def _members(hint: Any) -> tuple[Any, ...]:
 
 
 def _has_names(value: Any, protocol: Any) -> bool:
+    return not isinstance(value, type) and not _missing_names(value, protocol)
+
+
+def _missing_names(value: Any, protocol: Any) -> list[str]:
     names = {n for n in (*vars(protocol), *protocol.__annotations__) if not n.startswith("_")}
     names |= {"__call__"} & vars(protocol).keys()
     missing = object()
-    return not isinstance(value, type) and all(
-        inspect.getattr_static(value, name, missing) is not missing for name in names
+    return [
+        name for name in sorted(names) if inspect.getattr_static(value, name, missing) is missing
+    ]
+
+
+def _lacking(value: Any, hint: Any) -> str:
+    """Return what a dataclass of the user's own lacks, if that is why it does not fit."""
+    if not dataclasses.is_dataclass(value):
+        return ""
+    if isinstance(value, type):
+        return f", not the class itself: write {value.__name__}(...)"
+    protocols = [member for member in _members(hint) if getattr(member, "_is_protocol", False)]
+    return "".join(
+        f", and {type(value).__name__} has no {' and no '.join(_missing_names(value, protocol))}"
+        for protocol in protocols
     )
 
 
