@@ -32,6 +32,7 @@ SEEDS = 16
 FOUND = {
     "config": (1000, 1006),
     "transformers processor": (1001, 1002),
+    "transformers settings": (1246,),
     "metrics": (1003, 1004),
     "batch": (1001, 1010, 1236, 1769),
     "confusions.npz": (1132,),

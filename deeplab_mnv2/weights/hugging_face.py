@@ -79,7 +79,9 @@ def from_hugging_face(
         tensors,
         config,
         {**provenance, "importer": "hugging_face"},
-        class_names=_class_names(settings, config.num_classes) if kind == "segmentation" else (),
+        class_names=_class_names(settings, config.num_classes, source)
+        if kind == "segmentation"
+        else (),
     )
 
 
@@ -189,9 +191,13 @@ def _table() -> dict[str, str]:
 _TABLE = _table()
 
 
-def _class_names(settings: Mapping[str, Any], num_classes: int) -> tuple[str, ...]:
+def _class_names(settings: Mapping[str, Any], num_classes: int, source: str) -> tuple[str, ...]:
     """Return the labels of a config.json, () where they are missing or transformers' own."""
     labels = settings.get("id2label", {})
+    if not isinstance(labels, dict):
+        raise UserError(
+            f"id2label in config.json of {source} names no classes; fetch the file again."
+        )
     names = tuple(str(labels.get(str(index), "")) for index in range(num_classes))
     is_named = all(names) and not all(name.startswith("LABEL_") for name in names)
     return names if is_named else ()
