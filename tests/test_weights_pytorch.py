@@ -90,6 +90,16 @@ def test_convention_is_pytorchs(tmp_path):
     assert (config.image_mean, config.image_std) == ((127.5,) * 3, (127.5,) * 3)
 
 
+@pytest.mark.parametrize(
+    "published",
+    [3, None, ["mean", "std"], {"mean": 0.5, "std": [0.5] * 3}, {"mean": ["a"] * 3, "std": [1]}],
+)
+def test_damaged_settings_of_timm_are_refused(tmp_path, published):
+    (tmp_path / "config.json").write_text(json.dumps({"pretrained_cfg": published}))
+    with pytest.raises(UserError, match=r"pretrained_cfg in config\.json .* fetch the file again"):
+        weights.read(saved(tmp_path, "mobilenetv2_050"))
+
+
 def test_features_without_head_are_a_backbone(tmp_path):
     arrays = {k: a for k, a in state_dict("mobilenetv2_050").items() if k.startswith("blocks")}
     arrays |= {k: a for k, a in state_dict("mobilenetv2_050").items() if k.startswith("conv_stem")}

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from deeplab_mnv2.errors import UserError
+from deeplab_mnv2.files import reason
 from deeplab_mnv2.models.mobilenet_v2 import STAGES
 from deeplab_mnv2.weights.loader import Weights
 from deeplab_mnv2.weights.naming import BLOCKS, CONFIGS, read_kind, read_width, rename
@@ -110,9 +112,15 @@ def _from_torch(
         image_std=IMAGENET_STD,
     )
     published = settings.get("pretrained_cfg", {})
-    if "mean" in published and "std" in published:
-        config.image_mean = tuple(255.0 * value for value in published["mean"])
-        config.image_std = tuple(255.0 * value for value in published["std"])
+    try:
+        if "mean" in published and "std" in published:
+            config.image_mean = tuple(255.0 * value for value in published["mean"])
+            config.image_std = tuple(255.0 * value for value in published["std"])
+    except (TypeError, ArithmeticError) as error:
+        raise UserError(
+            f"pretrained_cfg in config.json of {source} has no mean and std of the images "
+            f"({reason(error)}); fetch the file again."
+        ) from error
     if kind == "classification":
         config.num_classes = tensors["classifier.kernel"].shape[-1]
     return Weights(tensors, config, provenance)
