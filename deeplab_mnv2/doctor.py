@@ -38,7 +38,7 @@ from deeplab_mnv2.inspection.split import (
     survey,
 )
 
-# Pictures on the contact sheet, and findings of a kind that are told on the terminal.
+# Pictures on the contact sheet, and findings of a kind that are printed.
 _TILES, _TOLD = 24, 3
 _STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 

@@ -169,7 +169,7 @@ def _listed() -> list[str]:
 
 
 def _is_result(image: Path, root: Path, output: Path) -> bool:
-    """Return whether an image that was found below a folder lies in the output folder within it."""
+    """Return whether an image that was found below a folder is in the output folder within it."""
     place = output.resolve()
     return root.resolve() in place.parents and image.resolve().is_relative_to(place)
 

@@ -136,6 +136,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     command.define_config()
-    flags.DEFINE_string("workdir", "", "Where the run lies; default runs/EXPERIMENT.")
+    flags.DEFINE_string("workdir", "", "Folder of the run; default runs/EXPERIMENT.")
     flags.DEFINE_string("weights", "", "Initial weights, instead of the config's.")
     command.run(main, default_config=command.QUICKSTART)

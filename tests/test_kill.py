@@ -62,7 +62,7 @@ def test_a_signal_saves_and_ends_with_its_status(folder, undisturbed, number):
     process.send_signal(number)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + number, output
-    assert "the same command goes on" in output
+    assert "the same command resumes" in output
     assert "Traceback" not in output
     runs.finish(runs.train(folder, workdir))
     assert_same(workdir, finished)
@@ -94,7 +94,7 @@ def test_a_full_disk_ends_the_run_in_one_sentence_and_the_same_command_goes_on(
     assert process.returncode == 2, output
     assert "Traceback" not in output
     assert "MB left; free space there" in output
-    # Space is made, and the same command goes on.
+    # Space is made, and the same command resumes it.
     subprocess.run(["mount", "-o", "remount,size=100m", small_disk], check=True)
     runs.finish(runs.train(folder, workdir))
     assert_same(workdir, finished)

@@ -82,7 +82,7 @@ def test_links_keep_their_own_names(photos):
 def test_results_of_an_earlier_run_are_no_photographs(photos):
     assert "b/x.png" not in _names(".", output="b")
     assert len(_names(".", output="out")) == 5
-    # Only what lies below the output; a folder inside it is asked for by name.
+    # Only what is below the output; a folder inside it is asked for by name.
     for output in ("b", "."):
         assert set(_names("b", output=output)) == {"b/x.jpg", "b/x.png"}
 

@@ -263,7 +263,7 @@ def test_a_run_that_explodes_stops_and_keeps_its_sound_checkpoints(module_config
         module_config,
         optimizer=dataclasses.replace(module_config.optimizer, rule=Sgd(), learning_rate=1e30),
     )
-    with pytest.raises(UserError, match="not finite; its batch lies in"):
+    with pytest.raises(UserError, match="not finite; its batch is in"):
         train(config, tmp_path)
     (batch,) = tmp_path.glob("nonfinite_step_*.npz")
     with np.load(batch, allow_pickle=False) as written:

@@ -31,7 +31,7 @@ from deeplab_mnv2.errors import UserError
 
 TRAIN = ["2007_000032", "2008_000015", "2011_000006"]
 VAL = ["2007_000033", "2009_000009"]
-# SBD's own split: it labels an image of VOC's train anew, and two of VOC's val.
+# SBD's own split: it labels an image of VOC's train again, and two of VOC's val.
 SBD_TRAIN = ["2008_000002", "2008_000015", "2009_000009"]
 SBD_VAL = ["2007_000033", "2010_000002"]
 TRAINAUG = ["2007_000032", "2008_000002", "2008_000015", "2010_000002", "2011_000006"]

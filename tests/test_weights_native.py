@@ -22,7 +22,7 @@ def given() -> weights.Weights:
 
 
 def rewrite(path, tensors=None, **metadata) -> None:
-    """Write a file anew with other tensors or other metadata."""
+    """Write a file again with other tensors or other metadata."""
     with safetensors.safe_open(path, "numpy") as file:
         stored = file.metadata()
     tensors = safetensors.numpy.load_file(path) if tensors is None else tensors

@@ -132,7 +132,7 @@ def test_scores_belong_to_the_weights_they_were_made_with(run):
     assert weights.read(f"{run}@100").scores == {**SCORES, "protocol": {"weights": digest}}
     assert weights.read(f"{run}@best").scores is None
     (run / "eval.json").write_text("{}")
-    with pytest.raises(UserError, match=r"eval\.json is damaged .*; evaluate the run anew\."):
+    with pytest.raises(UserError, match=r"eval\.json is damaged .*; evaluate the run again\."):
         weights.read(str(run))
 
 

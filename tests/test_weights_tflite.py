@@ -327,7 +327,7 @@ def test_damaged_bytes_end_in_one_sentence(shared, tmp_path):
         with pytest.raises(UserError, match=r"broken\.tflite"):
             weights.read(str(path))
     for _ in range(20):
-        # The structure lies at the end of this file; values before it are only numbers.
+        # The structure is at the end of this file; values before it are only numbers.
         broken = bytearray(data)
         for position in random.integers(len(data) - 30_000, len(data), 50):
             broken[position] = random.integers(256)

@@ -69,7 +69,7 @@ def test_other_labels_of_the_same_names_are_refused(run, monkeypatch):
 
 @dataclasses.dataclass
 class Annotated:
-    """A user's own data set: a file with annotations, and where the images lie."""
+    """A user's own data set: a file with annotations, and where the images are."""
 
     csv: str
     folders: tuple[str, ...] = ()

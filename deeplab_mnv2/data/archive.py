@@ -25,7 +25,7 @@ class Archive:
     sha256: str
 
     def find(self, folder: Path) -> Path | None:
-        """Return the archive's path in a folder the user filled; None where it does not lie there.
+        """Return the archive's path in a folder the user filled; None where it is not there.
 
         Raises UserError for a file that is not the published one.
         """
@@ -43,7 +43,7 @@ class Archive:
     def download(self, folder: Path) -> Path:
         """Return the archive's path in `folder`, downloaded from the first address that works.
 
-        A download that was cut short goes on where it stopped, at whichever address. Raises
+        A download that was cut short resumes where it stopped, at whichever address. Raises
         UserError when no address delivers the published file.
         """
         path = folder / self.filename

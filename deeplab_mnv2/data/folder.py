@@ -1,4 +1,4 @@
-"""Data sets that lie in folders: images, label PNGs and, where there are splits, list files."""
+"""Data sets in folders: images, label PNGs and, where there are splits, list files."""
 
 import dataclasses
 import hashlib
@@ -46,7 +46,7 @@ class Folder(Section):
     # Cityscapes "{name}_leftImg8bit" and "{name}_gtFine_labelTrainIds.png". Images of other names
     # are left out.
     image_pattern: str = "{name}"
-    # Empty: "{name}.png", or whatever all labels that lie beside their images have in common.
+    # Empty: "{name}.png", or whatever all labels beside their images have in common.
     label_pattern: str = ""
     values: tuple[int, ...] = ()
 
@@ -207,7 +207,7 @@ class FolderSource:
         if image.shape[:2] != label.shape:
             raise UserError(
                 f"{label_path} is {label.shape[1]} x {label.shape[0]} pixels but {image_path} "
-                f"is {image.shape[1]} x {image.shape[0]}; make the label anew at the image's size."
+                f"is {image.shape[1]} x {image.shape[0]}; make the label again at the image's size."
             )
         return {"image": image, "label": label, "name": self.names[index]}
 

@@ -1,4 +1,4 @@
-"""Where images and labels lie in folders, and how the one is found by the other."""
+"""Where images and labels are in folders, and how the one is found by the other."""
 
 import os
 import re
@@ -18,7 +18,7 @@ SHOWN = 200
 
 
 class Layout:
-    """Where the images and labels of a data set lie, and how the one is found by the other.
+    """Where the images and labels of a data set are, and how the one is found by the other.
 
     `root`, `images` and `labels` are folders. `image_pattern` makes an image's name, without
     suffix, and `label_pattern` a label's, with it, of what both share, which is `{name}`; folders
@@ -112,7 +112,7 @@ class Layout:
             files = self._files(entry, (self.images, self.root))
             images = [path for path in files if not self._is_label(path)]
         if _leads_out(entry):
-            problems.append(f"{entry[:SHOWN]!r} lies outside {self.root}")
+            problems.append(f"{entry[:SHOWN]!r} is outside {self.root}")
         for folder, stem in self._places(entry):
             fitting = {self.image_pattern.replace("{name}", stem), stem}
             named = [image for name in sorted(fitting) for image in self._with_stem(folder, name)]
@@ -138,7 +138,7 @@ class Layout:
         if bool(images) != bool(labels):
             missing = label if images else image
             if _leads_out(missing):
-                problems.append(f"{missing[:SHOWN]!r} lies outside {self.root}")
+                problems.append(f"{missing[:SHOWN]!r} is outside {self.root}")
             else:
                 problems.append(f"{str(self.root / _relative(missing))[:SHOWN]} does not exist")
         return [(i, j) for i in images for j in labels]
@@ -191,7 +191,7 @@ class Layout:
         return self._listings[folder]
 
     def _label_path(self, image: Path) -> Path | None:
-        """Return where an image's label lies; None for an image that lies elsewhere."""
+        """Return where an image's label is; None for an image that is elsewhere."""
         below, name = _below(image, self.images), self._name(image)
         if below is None or name is None:
             return None
@@ -227,7 +227,7 @@ def _below(path: Path, folder: Path) -> Path | None:
     """Return a path as seen from a folder above it, links followed; None where it is not above."""
     if path.is_relative_to(folder):
         return path.relative_to(folder)
-    # The file itself may be a link, which says nothing about where it lies.
+    # The file itself may be a link, which says nothing about where it is.
     real, above = os.path.realpath(path.parent), os.path.realpath(folder)
     return Path(real, path.name).relative_to(above) if Path(real).is_relative_to(above) else None
 

@@ -34,7 +34,7 @@ def files_below(folder: Path, problems: list[str]) -> list[Path]:
     while folders or links:
         current = folders.pop() if folders else links.pop(0)
         real = os.path.realpath(current)
-        # A link upwards would lead through everything that lies beside the folder.
+        # A link upwards would lead through everything beside the folder.
         if real in seen or (current != folder and start.is_relative_to(real)):
             continue
         seen.add(real)
@@ -42,7 +42,7 @@ def files_below(folder: Path, problems: list[str]) -> list[Path]:
             names = os.listdir(current)
         except OSError as error:
             problems.append(
-                f"The folder {current} cannot be read ({error.strerror}); mend its permissions."
+                f"The folder {current} cannot be read ({error.strerror}); correct its permissions."
             )
             continue
         for path in (current / name for name in sorted(names) if not name.startswith(".")):
@@ -54,7 +54,7 @@ def files_below(folder: Path, problems: list[str]) -> list[Path]:
 
 
 def find_photographs(argument: str, problems: list[str]) -> Iterator[tuple[Path, Path]]:
-    """Yield the images that a file, a folder or a pattern names, each with a folder it lies in.
+    """Yield the images that a file, a folder or a pattern names, each with a folder it is in.
 
     The folder is the one that was named, or the fixed part of the pattern. A file that is named
     itself is taken whatever its suffix. A sentence about whatever cannot be searched or read is

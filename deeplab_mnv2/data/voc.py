@@ -230,7 +230,7 @@ class Voc(Section):
     """PASCAL VOC 2012; `trainaug` is VOC's train and all of SBD outside VOC's val.
 
     The first use downloads and prepares all splits under `data_dir` ("" is TFDS's own default);
-    archives that lie in `manual_dir` are taken from there.
+    archives in `manual_dir` are taken from there.
     """
 
     split: str = "trainaug"

@@ -22,7 +22,7 @@ IMAGE, LOGITS = "image", "logits"
 class Convolution:
     """Convolution, bias and activation; `kernel` is (k, k, I, O), or (k, k, 1, C) depthwise.
 
-    `pads` are the zero rows and columns before and behind: ((top, bottom), (left, right)).
+    `pads` are the zero rows and columns before and after: ((top, bottom), (left, right)).
     """
 
     input: str
@@ -231,7 +231,7 @@ class _Tracer:
 
 
 def _pads(length: int, conv: Conv) -> tuple[tuple[int, int], int]:
-    """Return the padding before and behind one axis, and its length after the convolution."""
+    """Return the padding before and after one axis, and its length after the convolution."""
     edges = Window(conv.stride, conv.dilation, conv.padding).axis_edges(length, conv.kernel_size)
     span = conv.dilation * (conv.kernel_size - 1)
     return edges, (length + sum(edges) - span - 1) // conv.stride + 1

@@ -100,7 +100,7 @@ def _write(graph: Graph, target: Target) -> bytes:
 def _unpack(content: bytes) -> schema.ModelT:
     model = schema.ModelT.InitFromPackedBuf(bytearray(content), 0)
     for buffer in _buffers(model):
-        # The quantizer keeps some constants behind the flatbuffer.
+        # The quantizer keeps some constants after the flatbuffer.
         if buffer.size:
             end = buffer.offset + buffer.size
             buffer.data = _buffer(content[buffer.offset : end]).data

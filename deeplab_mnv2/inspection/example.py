@@ -164,7 +164,7 @@ def _examine_image(path: Path, findings: list[Finding]) -> np.ndarray | None:
     except UserError as error:
         findings.append(Finding(_kind(error, "sample type"), where, str(error)))
     except DAMAGE as error:
-        add("damaged", f"is damaged behind its first frame ({error}); save it anew")
+        add("damaged", f"is damaged after its first frame ({error}); save it again")
     return None
 
 
@@ -229,7 +229,7 @@ def _examine_arrays(
             "label size",
             f"{label_name} is {label.shape[1]} x {label.shape[0]} pixels but {image_name} is "
             f"{image.shape[1]} x {image.shape[0]}{', turned' if turned else ''}; make the label "
-            "anew at the image's size.",
+            "again at the image's size.",
         )
     elif is_padding_labelled(image, label):
         add(
@@ -242,7 +242,7 @@ def _examine_arrays(
 def is_padding_labelled(image: np.ndarray, label: np.ndarray) -> bool:
     """Return whether a solid frame, as tools add one, is labelled 0 instead of 255.
 
-    A frame in a colour of `_PADDING` counts that lies below or to the right of the picture, or
+    A frame in a colour of `_PADDING` counts that is below or to the right of the picture, or
     alike on opposite sides, and ends at once along its whole length: before a black background,
     a photograph begins bit by bit. No image of VOC has one.
     """
@@ -252,12 +252,12 @@ def is_padding_labelled(image: np.ndarray, label: np.ndarray) -> bool:
     solid = (np.abs(image - colour).max(axis=-1) <= _FRAME_BLUR) & (label == 0)  # (H, W)
     for lines in (solid, solid.T):
         empty = lines.all(axis=1)
-        before, behind = int(np.argmin(empty)), int(np.argmin(empty[::-1]))
-        if behind < max(_FRAME_PIXELS, _FRAME_SHARE * len(lines)):
+        before, after = int(np.argmin(empty)), int(np.argmin(empty[::-1]))
+        if after < max(_FRAME_PIXELS, _FRAME_SHARE * len(lines)):
             continue
         # A block of JPEG further in.
-        picture = lines[::-1][min(behind + _FRAME_PIXELS, len(lines) - 1)]
-        if picture.mean() < 0.5 and (before == 0 or abs(before - behind) <= _FRAME_PIXELS):
+        picture = lines[::-1][min(after + _FRAME_PIXELS, len(lines) - 1)]
+        if picture.mean() < 0.5 and (before == 0 or abs(before - after) <= _FRAME_PIXELS):
             return True
     return False
 

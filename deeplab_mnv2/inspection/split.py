@@ -192,7 +192,7 @@ def quick_check(data_set: DataSet, *, samples: int = 64, threads: int = 2) -> li
 
 
 def _is_files(data_set: DataSet) -> TypeGuard[Folder]:
-    """Return whether the examples are what lies in files, not what a subclass makes of them."""
+    """Return whether the examples are what is in files, not what a subclass makes of them."""
     return isinstance(data_set, Folder) and type(data_set).open is Folder.open
 
 

@@ -194,7 +194,7 @@ def interpolation(length: int, new_length: int, align_corners: bool, dtype: Any)
 
 
 def sample_positions(new: Any, length: int, new_length: int, align_corners: bool) -> Any:
-    """Return where positions `new` on an axis of `new_length` lie on one of `length`.
+    """Return where positions `new` on an axis of `new_length` fall on one of `length`.
 
     Of JAX's arrays or NumPy's, in their own precision; lengths may be symbolic.
     """

@@ -17,7 +17,7 @@ class Evaluation(Protocol):
     def result(self) -> dict[str, Any]: ...
 
     def warnings(self) -> list[str]:
-        """Return what a user should know of these scores while a run goes on."""
+        """Return what a user should know of these scores while a run is in progress."""
         ...
 
     def shown(self) -> dict[str, np.ndarray]:

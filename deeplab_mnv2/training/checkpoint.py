@@ -79,7 +79,7 @@ class Checkpoints:
         return self
 
     def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
-        # Waits for a save that is still being written; what failed first is what is told.
+        # Waits for a save that is still being written; what failed first is what is reported.
         try:
             self.wait()
         except UserError:
@@ -94,7 +94,7 @@ class Checkpoints:
         return sorted(checkpoint.step for checkpoint in self._checkpointer.checkpoints)
 
     def save(self, step: int, state: TrainState, scores: dict[str, Any] | None) -> None:
-        """Begin to write a checkpoint; the training loop goes on meanwhile.
+        """Begin to write a checkpoint; the training loop continues meanwhile.
 
         A kill at any instant leaves the previous checkpoint: Orbax renames a finished one into
         place. One of the same step gives way to it.
@@ -114,7 +114,7 @@ class Checkpoints:
         self._saved_at = time.monotonic()
 
     def wait(self) -> None:
-        """Wait until the checkpoint that is being written lies whole on the disk.
+        """Wait until the checkpoint that is being written is whole on the disk.
 
         Raises:
             UserError: it cannot be written.
@@ -144,7 +144,7 @@ class Checkpoints:
         if free < 1.1 * size:
             raise UserError(
                 f"The checkpoint of step {step} takes {size / 1e6:.0f} MB, but {self._folder} has "
-                f"{free / 1e6:.0f} MB left; free space there, and the same command goes on from "
+                f"{free / 1e6:.0f} MB left; free space there, and the same command resumes from "
                 "the checkpoint before it."
             )
 
@@ -157,7 +157,7 @@ class Checkpoints:
             raise UserError(
                 f"The checkpoint of step {step} cannot be written to "
                 f"{self._folder} ({reason(error)}); free space there, and the "
-                "same command goes on from the checkpoint before it."
+                "same command resumes from the checkpoint before it."
             ) from error
 
     def restore_newest(self, abstract_state: TrainState) -> tuple[TrainState, list[str]]:
@@ -187,7 +187,7 @@ class Checkpoints:
             shutil.rmtree(aside, ignore_errors=True)
             (self._folder / step).replace(aside)
         multihost_utils.sync_global_devices(f"checkpoint {step} is set aside")
-        return f"{error} It now lies in {aside}; one before it is used."
+        return f"{error} It is now in {aside}; one before it is used."
 
     def _restore(self, abstract_state: TrainState, step: int) -> TrainState:
         try:

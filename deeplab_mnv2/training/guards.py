@@ -16,7 +16,7 @@ _STARVING = 0.2
 _LASTING = 3
 # A loss this many times its lowest has diverged.
 _DIVERGED = 3.0
-# Skipped steps in a row after which going on is pointless.
+# Skipped steps in a row after which continuing is pointless.
 _MOST_SKIPPED = 10
 
 
@@ -108,7 +108,7 @@ class FiniteGuard:
         self._in_a_row += 1
         path = _write_batch(self._workdir, step, batch)
         found = (
-            f"The loss or gradient of step {step} is not finite; its batch lies in {path} "
+            f"The loss or gradient of step {step} is not finite; its batch is in {path} "
             f"(python -m deeplab_mnv2.doctor --batch {path} shows it)"
         )
         if self._policy == "stop" or self._in_a_row == _MOST_SKIPPED:

@@ -1,4 +1,4 @@
-"""What a run starts from: which parts of a weights file fit, and what the user is told."""
+"""What a run starts from: which parts of a weights file fit, and what the user reads."""
 
 import dataclasses
 import re

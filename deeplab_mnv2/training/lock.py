@@ -41,7 +41,7 @@ def lock(workdir: Path) -> Iterator[list[str]]:
     except OSError as error:
         refusal = (
             f"The workdir {workdir} cannot be written ({error.strerror}); choose another "
-            "--workdir or mend its permissions."
+            "--workdir or correct its permissions."
         )
     except UserError as error:
         refusal = str(error)

@@ -31,7 +31,7 @@ class Log:
     """Writes each record to all of them; a context manager.
 
     `metrics.jsonl` has one JSON object a line with `step`. A resumed run drops the lines after
-    the step it goes on from, so that each step stands there once. `wandb_project` sends records
+    the step it resumes from, so that each step stands there once. `wandb_project` sends records
     and images to Weights & Biases too, where `settings` is the run's config.
 
     Raises:
@@ -84,7 +84,7 @@ class Log:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
         if self._active:
-            # On a full disk, closing fails as the last record did, which is what is told.
+            # On a full disk, closing fails as the last record did, which is what is reported.
             with contextlib.suppress(OSError):
                 self._file.close()
             self._events.close()
@@ -99,7 +99,7 @@ class Log:
             except OSError as error:
                 raise UserError(
                     f"{self._file.name} cannot be written ({error.strerror}); free space there, "
-                    "and the same command goes on from the newest checkpoint."
+                    "and the same command resumes from the newest checkpoint."
                 ) from error
             numbers = {n: value for n, value in values.items() if isinstance(value, int | float)}
             for name, value in numbers.items():

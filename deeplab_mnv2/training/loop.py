@@ -83,12 +83,13 @@ class Loop:
             if signal:
                 self.checkpoints.wait()
                 raise Stopped(
-                    f"Stopped and saved at step {step} of {total_steps}; the same command goes on.",
+                    f"Stopped and saved at step {step} of {total_steps}; "
+                    "the same command resumes it.",
                     signal,
                 )
         self._warn(total_steps, self.guard.finish())
         if evaluation is None:
-            # The run was already finished: score it again rather than trust what lies there.
+            # The run was already finished: score it again rather than trust what is there.
             evaluation = self._score(state, last=True)
         if evaluation is None:
             raise Stopped("Stopped; the run is finished and saved.", self.stop.signal)
@@ -122,7 +123,7 @@ class Loop:
             return None
         evaluation = self._evaluate(step, state)
         if evaluation is None:
-            raise Stopped(f"Stopped at step {step}; the same command goes on.", self.stop.signal)
+            raise Stopped(f"Stopped at step {step}; the same command resumes it.", self.stop.signal)
         self.checkpoints.save(step, state, evaluation.result)
         return evaluation
 

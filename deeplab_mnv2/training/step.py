@@ -63,7 +63,7 @@ def _train_step(
     ema = _average(state, params, config.ema_decay)
     grad_norm = optax.tree.norm(grads)
     finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
-    # A step that went wrong leaves everything as it was, but for the count: the data goes on.
+    # A step that went wrong leaves everything as it was, but for the count: the data moves on.
     after = TrainState(state.step, params, batch_stats, opt_state, ema)
     after = jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, state)
     after.step = state.step + 1
@@ -161,5 +161,5 @@ def _keys(name: str) -> list[str | int]:
 
 
 def _split(x: Array, parts: int) -> Array:
-    """Return (parts, B / parts, ...), strided so that each part lies on every device."""
+    """Return (parts, B / parts, ...), strided so that each part is spread over every device."""
     return jnp.swapaxes(x.reshape(x.shape[0] // parts, parts, *x.shape[1:]), 0, 1)

@@ -94,7 +94,7 @@ def _has_moved(name: str, before: Any, now: dict[str, Any]) -> bool:
 
     Such is a path, whatever the data set calls it; that the examples are the same, their digests
     tell. Not so the name of a folder inside the data set: labels of the same names, but other
-    ones, may lie there.
+    ones, may be there.
     """
     if not name.startswith(("data.train.", "data.val.")):
         return False
@@ -121,7 +121,7 @@ def _texts(value: Any) -> list[str]:
 
 
 def _is_path(text: str) -> bool:
-    """Return whether something lies at a path; "" is the working folder or a default place."""
+    """Return whether something is at a path; "" is the working folder or a default place."""
     return not text or "://" in text or os.path.exists(os.path.expanduser(text))
 
 

@@ -94,7 +94,7 @@ def to_hugging_face(weights: Weights, folder: str | os.PathLike[str]) -> None:
     check(weights)
     config: Any = weights.config
     _check_expressible(weights)
-    # The width-1280 layer behind the features, which segmentation computes but never reads.
+    # The width-1280 layer after the features, which segmentation computes but never reads.
     channels = make_divisible(CLASSIFIER_CHANNELS * max(1.0, config.width_multiplier), 8)
     features = weights.tensors["backbone.stages.6.0.project.conv.kernel"].shape[-1]
     unused = {

@@ -29,7 +29,7 @@ def read_keras(path: str, provenance: dict[str, str]) -> Weights:
     try:
         with h5py.File(_open(path), "r") as file:
             arrays = _arrays(h5py, file, path)
-    # h5py reports damage as any of these, depending on where it lies.
+    # h5py reports damage as any of these, depending on where it is.
     except (OSError, LookupError, ValueError, RuntimeError, *_OTHER_DAMAGE) as error:
         raise UserError(
             f"{path} is damaged or not a Keras file ({reason(error)}); save it again."

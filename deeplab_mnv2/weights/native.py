@@ -70,7 +70,7 @@ def to_bytes(
 
 def from_bytes(content: bytes, provenance: Mapping[str, str]) -> Weights:
     """Return the weights in what `to_bytes` made; `provenance` as in `from_native`."""
-    # The package reads metadata from files only; they stand in the header, behind its length.
+    # The package reads metadata from files only; they stand in the header, after its length.
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     return from_native(safetensors.numpy.load(content), header["__metadata__"], provenance)
 

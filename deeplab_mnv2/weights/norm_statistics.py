@@ -1,4 +1,4 @@
-"""Norm statistics measured anew on images (precise batch norm, arXiv:2105.07576)."""
+"""Norm statistics measured again on images (precise batch norm, arXiv:2105.07576)."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, cast
@@ -43,7 +43,7 @@ def calibrate(
 
     `images` are batches (B, H, W, channels), normalised; the statistics are exact over all of
     their pixels, not a moving average. Some dozens of images settle those of most layers, a few
-    thousand those behind the image pooling, which has one pixel an image.
+    thousand those after the image pooling, which has one pixel an image.
 
     With `keep_function` the network computes what it did: scale and bias take up the change.
     That is what makes training start soundly from a file whose norm was folded, because batch

@@ -171,4 +171,4 @@ def _scores(path: Path, weights: Weights) -> dict[str, Any] | None:
             return None
         return {name: found[name] for name in ("miou", "ci95", "images", "protocol")}
     except (KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({error}); evaluate the run anew.") from error
+        raise UserError(f"{path} is damaged ({error}); evaluate the run again.") from error

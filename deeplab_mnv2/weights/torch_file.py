@@ -63,7 +63,7 @@ class _Name:
 
 @dataclasses.dataclass
 class _Storage:
-    """A row of numbers that lies beside the pickle."""
+    """A row of numbers beside the pickle."""
 
     key: str
     dtype: np.dtype

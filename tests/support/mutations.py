@@ -42,7 +42,7 @@ def mutate_bytes(data: bytes, rng: np.random.Generator) -> bytes:
 
 
 def mutate_png(data: bytes, rng: np.random.Generator) -> bytes:
-    """Damage one chunk and give it a right checksum, so that the decoder behind it is reached."""
+    """Damage one chunk and give it a right checksum, so that the decoder after it is reached."""
     chunks, position = [], 8
     while position < len(data):
         length = int.from_bytes(data[position : position + 4])

@@ -33,7 +33,7 @@ _ROWS = 256
 _NOTEBOOK_HEIGHT = 320
 
 T = TypeVar("T")
-# Which (canvas, corner) lie in the rows of the logits.
+# Which (canvas, corner) are in the rows of the logits.
 _Batch = tuple[list[tuple[Canvas, tuple[int, int]]], Array]
 
 # What longer photographs are scaled down to: the crop that the published weights were trained

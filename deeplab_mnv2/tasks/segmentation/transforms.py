@@ -148,7 +148,7 @@ def pad(
 
 
 def boundary_band(label: np.ndarray, widths: tuple[int, ...]) -> np.ndarray:
-    """Return (H, W) uint8: index of the narrowest band that a pixel lies in, else len(widths).
+    """Return (H, W) uint8: index of the narrowest band that a pixel is in, else len(widths).
 
     Bands are measured by the Euclidean distance, in whole pixels, from the label boundary:
     unlabelled pixels and pixels whose neighbour has another label (the trimap of DeepLabv3+,

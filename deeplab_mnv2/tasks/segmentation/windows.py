@@ -113,7 +113,7 @@ class Canvas:
         return label, scores
 
     def _grid_positions(self, axis: int, points: int) -> np.ndarray:
-        """Return where on the grid of logits each row or column of the photograph lies."""
+        """Return where on the grid of logits each row or column of the photograph falls."""
         full, scaled = self.photo.shape[axis], self.scaled.shape[axis]
         # The photograph was scaled by areas, which have their centres at half pixels.
         at = sample_positions(np.arange(full), scaled, full, align_corners=False)

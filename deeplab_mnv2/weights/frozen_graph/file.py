@@ -76,7 +76,7 @@ def read_operations(path: str) -> dict[str, Operation]:
     operations = {}
     for field, value in _fields(memoryview(Path(path).read_bytes())):
         if field == 1 and isinstance(value, int) and not operations:
-            # Its version; the variables of a SavedModel lie in files beside it.
+            # Its version; the variables of a SavedModel are in files beside it.
             raise UserError(
                 f"{path} is a SavedModel, not a frozen graph; freeze it, so that its variables "
                 "are constants."

@@ -109,7 +109,7 @@ class TfliteFile:
 
 
 def read_labels(path: str, num_classes: int) -> tuple[str, ...]:
-    """Return the labels packed behind a model, as its metadata prescribes; () without fitting ones.
+    """Return the labels packed after a model, as its metadata prescribes; () without fitting ones.
 
     They are a text file, one label a line, in a ZIP archive that is appended to the flatbuffer.
     """
