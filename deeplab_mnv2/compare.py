@@ -1,12 +1,16 @@
 """Compare evaluations of the same images: is the difference more than chance?
 
   python -m deeplab_mnv2.compare runs/first runs/second [MORE RUNS] [--output DIR]
+  python -m deeplab_mnv2.compare runs/new_* --against runs/old_* [--output DIR]
 
 A run is a folder that train or evaluate has finished; the others are compared with the first.
-Leaves compare.json and compare.html in the output folder.
+Single runs show which weights score higher on such images. Which recipe is better takes several
+runs of each, with other seeds: the second form. Leaves compare.json and compare.html in the output
+folder.
 """
 
 import json
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +25,7 @@ from deeplab_mnv2.cli import command
 from deeplab_mnv2.config import EvaluationConfig
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.files import replace_atomically
-from deeplab_mnv2.report.comparison import compare, load_runs, verdict
+from deeplab_mnv2.report.comparison import compare, load_runs, says, verdict
 from deeplab_mnv2.report.comparison_page import write_comparison
 from deeplab_mnv2.training.log import read_metrics
 
@@ -31,12 +35,16 @@ _NUMBER = partial(Column, justify="right")
 def main(arguments: list[str]) -> None:
     """Run the command."""
     folders = [Path(argument) for argument in arguments]
-    if len(folders) < 2:
+    against = [Path(folder) for folder in flags.FLAGS.against]
+    if len(folders) < 2 - bool(against):
         raise UserError("Name two runs or more, folders that train or evaluate has finished.")
     output = Path(flags.FLAGS.output or "runs/compare")
-    runs = load_runs(folders)
+    runs = load_runs([*against, *folders])
     command.require_writable(output, "--output")
-    found = compare(runs, samples=EvaluationConfig().bootstrap_samples)
+    # The first arm is what the others are compared with.
+    size = len(against)
+    arms = [runs[:size], runs[size:]] if against else [[run] for run in runs]
+    found = compare(arms, samples=EvaluationConfig().bootstrap_samples)
     histories = {run.title: read_metrics(run.folder / "metrics.jsonl") for run in runs}
     write_comparison(runs, found, output / "compare.html", histories)
     with replace_atomically(output / "compare.json") as temporary:
@@ -61,19 +69,16 @@ def _print(found: dict[str, Any], console: Console) -> None:
         console.print(table)
     for difference in found["differences"]:
         console.print(Text(_sentence(difference)), soft_wrap=True)
+    for warning in found["warnings"]:
+        console.print(Text(f"warning: {warning}"), soft_wrap=True)
 
 
 def _sentence(difference: dict[str, Any]) -> str:
-    start = (
+    ends = f" ({_ends(difference['ci95'], _signed)})" if difference["ci95"] else ""
+    return (
         f"{difference['run']} against {difference['baseline']}: "
-        f"{_signed(difference['difference'])} points of mIoU"
+        f"{_signed(difference['difference'])}{ends} points of mIoU; {says(difference)}."
     )
-    if difference["ci95"] is None:
-        return f"{start}; there are too few images for an interval."
-    says = (
-        "excludes zero" if difference["excludes_zero"] else "includes zero: no difference is shown"
-    )
-    return f"{start}; the 95 % interval {_ends(difference['ci95'], _signed)} {says}."
 
 
 def _ends(ends: list[float] | None, write: Any) -> str:
@@ -88,6 +93,22 @@ def _signed(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:+.2f}"
 
 
+def _each_with_its_flag(arguments: list[str]) -> list[str]:
+    """Return `--against A B`, as a shell expands `--against runs/*`, as two flags."""
+    found, after = [], False
+    for argument in arguments:
+        if argument.startswith("-"):
+            after = argument.lstrip("-").startswith("against")
+            if argument.lstrip("-") == "against":
+                continue
+        elif after:
+            argument = f"--against={argument}"
+        found.append(argument)
+    return found
+
+
 if __name__ == "__main__":
+    flags.DEFINE_multi_string("against", [], "Runs that the others, as one, are compared with.")
     flags.DEFINE_string("output", "", "Folder for the results; default runs/compare.")
+    sys.argv[1:] = _each_with_its_flag(sys.argv[1:])
     command.run(main, takes_arguments=True)

@@ -48,7 +48,7 @@ def test_same_seed_same_interval():
 
 def test_a_run_does_not_differ_from_itself():
     confusions = random_confusions()
-    found = difference_intervals(confusions, confusions, samples=50)
+    found = difference_intervals([confusions], [confusions], samples=50)
     assert found == [(0, 0)] * 5
 
 
@@ -61,10 +61,42 @@ def test_pairing_tells_apart_what_the_intervals_alone_do_not():
     second[:, 0, 0] += moved
     apart = [score_intervals(c, samples=500)[0] for c in (first, second)]
     assert apart[0][1] > apart[1][0]
-    low, high = difference_intervals(first, second, samples=500)[0]
+    low, high = difference_intervals([first], [second], samples=500)[0]
     assert 0 < low < high
-    backwards = difference_intervals(second, first, samples=500)[0]
+    backwards = difference_intervals([second], [first], samples=500)[0]
     assert backwards == pytest.approx((-high, -low))
+
+
+def seeds_of_one_recipe(number: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Return runs whose scores differ by the seed, by far more than by the images."""
+    runs = []
+    for shift in rng.normal(0.7, 0.03, size=number):
+        right = np.full((40, 1, 1), shift) + rng.normal(0, 0.02, size=(40, 1, 1))
+        share = right * np.eye(3) + (1 - right) * (1 - np.eye(3)) / 2
+        runs.append((1000 * share).astype(np.int64))
+    return runs
+
+
+def test_an_interval_over_runs_holds_zero_for_two_arms_of_one_recipe():
+    """95 % of comparisons of a recipe with itself; one over images alone fails most of them."""
+    rng = np.random.default_rng(3)
+    apart = {1: 0, 3: 0}
+    for number in apart:
+        for _ in range(100):
+            arms = [seeds_of_one_recipe(number, rng) for _ in range(2)]
+            low, high = difference_intervals(*arms, samples=200)[0]
+            apart[number] += low > 0 or high < 0
+    assert apart[1] > 50
+    assert apart[3] <= 8
+
+
+def test_an_interval_over_runs_finds_a_better_recipe():
+    rng = np.random.default_rng(4)
+    worse, better = ([run // 2 for run in seeds_of_one_recipe(5, rng)] for _ in range(2))
+    for run in better:
+        run[:, range(3), range(3)] += 500
+    low, high = difference_intervals(worse, better, samples=200)[0]
+    assert 0 < low < high
 
 
 def test_no_interval_from_too_little():
@@ -74,4 +106,4 @@ def test_no_interval_from_too_little():
     assert [interval is None for interval in found] == [False, False, False, True, False]
     for few in (confusions[:1], confusions[:0]):
         assert score_intervals(few, samples=50) == [None] * 5
-        assert difference_intervals(few, few, samples=50) == [None] * 5
+        assert difference_intervals([few], [few], samples=50) == [None] * 5

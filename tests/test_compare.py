@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from deeplab_mnv2.errors import UserError
-from deeplab_mnv2.report.comparison import compare, load_runs, verdict
+from deeplab_mnv2.report.comparison import compare, load_runs, says, verdict
 from deeplab_mnv2.report.comparison_page import write_comparison
 from deeplab_mnv2.tasks.segmentation.metrics import iou_per_class, miou
 from tests.support.evaluations import DATA, made_up
@@ -33,7 +33,7 @@ def folders(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(folders):
     runs = load_runs([folders / name for name in ("bad", "good", "alike")])
-    found = compare(runs, samples=50)
+    found = compare([[run] for run in runs], samples=50)
     histories = {run.title: HISTORY for run in runs}
     write_comparison(runs, found, folders / "compare.html", histories)
     return folders / "compare.html"
@@ -41,7 +41,7 @@ def page(folders):
 
 def test_differences_are_those_of_the_scores(folders):
     runs = load_runs([folders / "bad", folders / "good"])
-    (found,) = compare(runs, samples=200)["differences"]
+    (found,) = compare([[run] for run in runs], samples=200)["differences"]
     totals = [run.confusions.sum(axis=0) for run in runs]
     assert found["difference"] == pytest.approx(float(miou(totals[1]) - miou(totals[0])))
     iou = iou_per_class(totals[1]) - iou_per_class(totals[0])
@@ -52,18 +52,61 @@ def test_differences_are_those_of_the_scores(folders):
     low, high = found["ci95"]
     assert 0 < low < found["difference"] < high
     assert found["excludes_zero"]
-    assert verdict(found) == "better"
-    (back,) = compare(runs[::-1], samples=200)["differences"]
+    assert verdict(found) == "higher"
+    (back,) = compare([[run] for run in runs[::-1]], samples=200)["differences"]
     assert back["ci95"] == pytest.approx([-high, -low])
-    assert verdict(back) == "worse"
+    assert verdict(back) == "lower"
 
 
 def test_an_interval_with_zero_shows_nothing(folders, tmp_path):
     made_up(wrong=0.7).write(tmp_path / "again")
-    found = compare(load_runs([folders / "bad", tmp_path / "again"]), samples=50)
+    runs = load_runs([folders / "bad", tmp_path / "again"])
+    found = compare([[run] for run in runs], samples=50)
     assert found["differences"][0]["ci95"] == [0, 0]
     assert found["differences"][0]["excludes_zero"] is False
     assert verdict(found["differences"][0]) == "includes zero"
+
+
+@pytest.fixture(scope="module")
+def seeds(tmp_path_factory):
+    """Three runs each of a bad recipe and of a good one."""
+    parent = tmp_path_factory.mktemp("seeds")
+    for name, wrong in (("bad", 0.95), ("good", 0.05)):
+        for seed in range(3):
+            made_up(wrong=wrong, seed=seed).write(parent / f"{name}{seed}")
+    return parent
+
+
+def test_single_runs_are_never_called_better(folders):
+    runs = load_runs([folders / "bad", folders / "good"])
+    (found,) = compare([[run] for run in runs], samples=50)["differences"]
+    assert found["covers"] == "images"
+    assert "says nothing about the recipes" in says(found)
+    words = {verdict(entry) for entry in found["iou"].values()}
+    assert words <= {"higher", "lower", "includes zero", "too few images"}
+
+
+def test_several_runs_show_which_recipe_is_better(seeds):
+    runs = load_runs([seeds / f"{name}{seed}" for name in ("bad", "good") for seed in range(3)])
+    (found,) = compare([runs[:3], runs[3:]], samples=200)["differences"]
+    assert (found["run"], found["baseline"]) == ("good0 and 2 more", "bad0 and 2 more")
+    assert (found["covers"], verdict(found)) == ("images and runs", "better")
+    means = [np.mean([run.result["miou"] for run in arm]) for arm in (runs[:3], runs[3:])]
+    assert [found["baseline_score"], found["score"]] == pytest.approx(means)
+    assert found["difference"] == pytest.approx(means[1] - means[0])
+    # The same recipe on both sides, as other seeds.
+    (found,) = compare([runs[:2], [runs[2], runs[1]]], samples=200)["differences"]
+    assert verdict(found) == "includes zero"
+
+
+def test_runs_of_other_machines_are_warned_of(folders, tmp_path):
+    evaluation = made_up(wrong=0.2)
+    evaluation.result["protocol"]["machine"]["processor"] = "another"
+    evaluation.result["protocol"]["versions"]["jax"] = "0.0"
+    evaluation.write(tmp_path / "elsewhere")
+    runs = load_runs([folders / "bad", folders / "good", tmp_path / "elsewhere"])
+    (warning,) = compare([[run] for run in runs], samples=2)["warnings"]
+    assert warning.startswith("bad and elsewhere differ in machine.processor, versions.jax: ")
 
 
 def test_runs_of_one_name_are_called_by_their_folders(folders, tmp_path):
@@ -137,7 +180,7 @@ def test_runs_without_pictures_are_still_compared(folders, tmp_path):
     made_up(wrong=0.2).write(tmp_path / "bare")
     (tmp_path / "bare" / "pictures.zip").unlink()
     runs = load_runs([folders / "bad", tmp_path / "bare"])
-    found = compare(runs, samples=20)
+    found = compare([[run] for run in runs], samples=20)
     write_comparison(runs, found, tmp_path / "compare.html", {run.title: [] for run in runs})
     text = (tmp_path / "compare.html").read_text()
     assert "no pictures of the same images" in text
@@ -188,6 +231,17 @@ def test_command_prints_and_leaves_the_differences(folders, tmp_path):
     assert [run["run"] for run in found["runs"]] == ["bad", "good"]
     assert found["differences"][0]["excludes_zero"] is True
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["compare.html", "compare.json"]
+
+
+def test_command_compares_several_runs_with_several(seeds, tmp_path):
+    bad, good = ([seeds / f"{name}{seed}" for seed in range(3)] for name in ("bad", "good"))
+    done = command(*good, "--against", *bad, "--output", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert "good0 and 2 more against bad0 and 2 more: +" in done.stdout
+    assert "the interval over images and runs excludes zero: better." in done.stdout
+    found = json.loads((tmp_path / "out" / "compare.json").read_text())
+    assert [run["run"] for run in found["runs"]] == [path.name for path in (*bad, *good)]
+    assert "images and runs excludes zero: better" in (tmp_path / "out/compare.html").read_text()
 
 
 def test_command_wants_two_runs(folders):

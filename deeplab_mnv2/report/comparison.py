@@ -1,7 +1,8 @@
-"""Two or more evaluations of the same images, compared image by image."""
+"""Evaluations of the same images, compared image by image: single runs, or several of each kind."""
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ from deeplab_mnv2.data.decode import read_arrays
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.evaluation.bootstrap import Interval
 from deeplab_mnv2.evaluation.protocol import differing_fields
+from deeplab_mnv2.evaluation.ratios import json_number
 from deeplab_mnv2.tasks.segmentation.intervals import difference_intervals
 from deeplab_mnv2.tasks.segmentation.metrics import iou_per_class, miou
 from deeplab_mnv2.tasks.segmentation.pictures import Picture, load
 
+_RUNS_TOO = "images and runs"
 # Values longer than this are not quoted in error messages.
 _QUOTED = 40
 
@@ -69,12 +72,14 @@ def load_runs(folders: list[Path]) -> list[Run]:
     return runs
 
 
-def compare(runs: list[Run], *, samples: int) -> dict[str, Any]:
-    """Return the differences of every run from the first, the content of `compare.json`.
+def compare(arms: list[list[Run]], *, samples: int) -> dict[str, Any]:
+    """Return the differences of every arm from the first, the content of `compare.json`.
 
-    Differences are fractions. `excludes_zero` is whether the 95 % interval of the paired bootstrap
-    over images excludes zero; None where there are too few images for an interval.
+    An arm is one run, or several of the same recipe, whose mean is compared. Differences are
+    fractions. `ci95` is the paired bootstrap's interval over images, and over runs too where both
+    arms have several (`covers`). `excludes_zero` is None where there are too few images for one.
     """
+    runs = [run for arm in arms for run in arm]
     first = runs[0]
     return {
         "protocol_hash": first.result["protocol"]["protocol_hash"],
@@ -90,44 +95,91 @@ def compare(runs: list[Run], *, samples: int) -> dict[str, Any]:
             }
             for run in runs
         ],
-        "differences": [_differences(first, run, samples) for run in runs[1:]],
+        "differences": [_differences(arms[0], arm, samples) for arm in arms[1:]],
+        "warnings": _other_places(runs),
     }
 
 
 def verdict(difference: dict[str, Any]) -> str:
-    """Return in a few words what a difference and its interval show."""
+    """Return in a few words what a difference and its interval show.
+
+    Only several runs a side can be better: of single runs, one scores higher.
+    """
     if difference["excludes_zero"] is None:
         return "too few images"
     if not difference["excludes_zero"]:
         return "includes zero"
-    return "better" if difference["difference"] > 0 else "worse"
+    words = ("better", "worse") if difference["covers"] == _RUNS_TOO else ("higher", "lower")
+    return words[0] if difference["difference"] > 0 else words[1]
 
 
-def _differences(first: Run, second: Run, samples: int) -> dict[str, Any]:
-    overall_interval, *intervals = difference_intervals(
-        first.confusions, second.confusions, samples=samples
+def says(difference: dict[str, Any]) -> str:
+    """Return what the difference of two arms and its interval show, as half a sentence."""
+    if difference["excludes_zero"] is None:
+        return "there are too few images for an interval"
+    if not difference["excludes_zero"]:
+        return f"the interval over {difference['covers']} includes zero: no difference is shown"
+    if difference["covers"] == _RUNS_TOO:
+        return f"the interval over {_RUNS_TOO} excludes zero: {verdict(difference)}"
+    return (
+        "the interval over images excludes zero for these weights, but without several runs of "
+        "each it says nothing about the recipes: another seed or machine gives other weights"
     )
-    totals = [run.confusions.sum(axis=0) for run in (first, second)]
-    overall = float(miou(totals[1]) - miou(totals[0]))
-    iou = iou_per_class(totals[1]) - iou_per_class(totals[0])
-    names = first.result["iou"]
+
+
+def _differences(first: list[Run], second: list[Run], samples: int) -> dict[str, Any]:
+    arms = first, second
+    covers = _RUNS_TOO if min(map(len, arms)) > 1 else "images"
+    overall_interval, *intervals = difference_intervals(
+        *([run.confusions for run in arm] for arm in arms), samples=samples
+    )
+    totals = [np.stack([run.confusions.sum(axis=0) for run in arm]) for arm in arms]
+    overall = [np.mean(miou(total)) for total in totals]
+    iou = [iou_per_class(total).mean(axis=0) for total in totals]
+    pairs = zip(*iou, strict=True)
     return {
-        "run": second.title,
-        "baseline": first.title,
-        **_entry(overall, overall_interval),
+        "run": _title(second),
+        "baseline": _title(first),
+        **_entry(overall, overall_interval, covers),
         "iou": {
-            name: _entry(float(value), interval)
-            for name, value, interval in zip(names, iou, intervals, strict=True)
+            name: _entry(pair, interval, covers)
+            for name, pair, interval in zip(first[0].result["iou"], pairs, intervals, strict=True)
         },
     }
 
 
-def _entry(value: float, interval: Interval | None) -> dict[str, Any]:
+def _entry(scores: Sequence[Any], interval: Interval | None, covers: str) -> dict[str, Any]:
+    baseline, value = scores
     return {
-        "difference": None if np.isnan(value) else value,
+        "baseline_score": json_number(baseline),
+        "score": json_number(value),
+        "difference": json_number(value - baseline),
         "ci95": interval and list(interval),
         "excludes_zero": interval and bool(interval[0] > 0 or interval[1] < 0),
+        "covers": covers,
     }
+
+
+def _title(arm: list[Run]) -> str:
+    return arm[0].title if len(arm) == 1 else f"{arm[0].title} and {len(arm) - 1} more"
+
+
+def _other_places(runs: list[Run]) -> list[str]:
+    """Return a warning for every run that was made on another machine or with other libraries."""
+    first, warnings = runs[0], []
+    for run in runs[1:]:
+        fields = [
+            f"{part}.{name}"
+            for part in ("machine", "versions")
+            for name, value in run.result["protocol"].get(part, {}).items()
+            if first.result["protocol"].get(part, {}).get(name, value) != value
+        ]
+        if fields:
+            warnings.append(
+                f"{first.title} and {run.title} differ in {', '.join(fields)}: they round "
+                "differently, which training amplifies as much as another seed."
+            )
+    return warnings
 
 
 def _load_run(folder: Path) -> Run:

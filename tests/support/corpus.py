@@ -215,7 +215,7 @@ def write_batch(folder: Path) -> Path:
 
 def read_runs(path: Path) -> dict[str, Any]:
     folder = path.parents[1]
-    return compare(load_runs([folder / "one", folder / "other"]), samples=2)
+    return compare([load_runs([folder / "one", folder / "other"])] * 2, samples=2)
 
 
 def find_archive(path: Path) -> Path | None:

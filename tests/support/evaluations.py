@@ -27,10 +27,10 @@ def confusion_of(label: np.ndarray, prediction: np.ndarray, classes: int = 21) -
 
 
 def made_up(
-    *, wrong: float = 0.3, pictures: int = 6, output_stride: int = 16
+    *, wrong: float = 0.3, pictures: int = 6, output_stride: int = 16, seed: int = 0
 ) -> SegmentationEvaluation:
     """Return an evaluation of drawn scenes that calls a share of the objects another class."""
-    rng = np.random.default_rng(round(1000 * wrong))
+    rng = np.random.default_rng(round(1000 * wrong) + 10_000 * seed)
     source, names = DATA.open(), DATA.class_names
     config = EvaluationConfig(pad_sizes=(65,), bootstrap_samples=40)
     examples, sizes, objects = [], [], np.zeros((3, 21), np.int64)

@@ -1,6 +1,7 @@
-"""Intervals of mIoU and IoU over images, of one evaluation or of the difference of two."""
+"""Intervals of mIoU and IoU over images, and of the difference of two systems over runs too."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -15,30 +16,56 @@ def score_intervals(confusions: np.ndarray, *, samples: int) -> list[Interval | 
     `confusions` (N, C, C) holds one integer matrix an image. None where `bootstrap.intervals`
     has none, and for a class that fewer than two images are labelled with.
     """
-    return _known(_intervals(confusions[:, None], samples), confusions)
+    scores = _scores([confusions])
+    found = intervals(lambda times: scores(times)[:, 0], len(confusions), samples=samples)
+    return _known(found, confusions)
 
 
 def difference_intervals(
-    first: np.ndarray, second: np.ndarray, *, samples: int
+    first: Sequence[np.ndarray], second: Sequence[np.ndarray], *, samples: int
 ) -> list[Interval | None]:
-    """Return the intervals of score(second) - score(first) over the same drawn images.
+    """Return the intervals of mean score(second) - mean score(first); mIoU, then each class's IoU.
 
-    Both (N, C, C), image by image in the same order; mIoU first, then each class's IoU.
+    Each side holds one (N, C, C) a run, image by image in the same order. Both sides are scored on
+    the same drawn images. Where both have two runs or more, the interval covers other runs as well:
+    runs are too few to be drawn, so each side's mean is moved by Student's t times its standard
+    error over runs.
     """
-    return _known(_intervals(np.stack([first, second], axis=1), samples), first)
+    scores = _scores([*first, *second])
+    sides = slice(0, len(first)), slice(len(first), None)
+    rng = np.random.default_rng(0)
+
+    def differences(times: np.ndarray) -> np.ndarray:
+        values = scores(times)  # (R, runs, 1 + C)
+        means = [values[:, side].mean(axis=1) for side in sides]
+        if min(len(first), len(second)) > 1:
+            means = [
+                mean + _error_over_runs(values[:, side], rng)
+                for mean, side in zip(means, sides, strict=True)
+            ]
+        return means[1] - means[0]
+
+    return _known(intervals(differences, len(first[0]), samples=samples), first[0])
 
 
-def _intervals(confusions: np.ndarray, samples: int) -> list[Interval | None]:
-    """Return the intervals of one system (N, 1, C, C), or of a difference (N, 2, C, C)."""
+def _error_over_runs(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return an error of the mean over runs for each resample (R, K), of values (R, runs, K)."""
+    runs = values.shape[1]
+    error = values.std(axis=1, ddof=1) / math.sqrt(runs)
+    return rng.standard_t(runs - 1, size=(len(values), 1)) * error
+
+
+def _scores(runs: Sequence[np.ndarray]):
+    """Return `bootstrap.Scores` that keep the runs apart: (R, N) to (R, runs, 1 + C)."""
+    confusions = np.stack(runs, axis=1)  # (N, runs, C, C)
     flat = confusions.reshape(len(confusions), math.prod(confusions.shape[1:])).astype(np.float64)
 
     def scores(times: np.ndarray) -> np.ndarray:
         # The product with the images' matrices is the sum over the images drawn.
         iou = iou_per_class((times @ flat).reshape(len(times), *confusions.shape[1:]))
-        values = np.concatenate([mean_present(iou)[..., None], iou], axis=-1)  # (R, 1 or 2, 1 + C)
-        return values[:, -1] - values[:, 0] if values.shape[1] == 2 else values[:, 0]
+        return np.concatenate([mean_present(iou)[..., None], iou], axis=-1)
 
-    return intervals(scores, len(confusions), samples=samples)
+    return scores
 
 
 def _known(found: list[Interval | None], confusions: np.ndarray) -> list[Interval | None]:
