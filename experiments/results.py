@@ -7,17 +7,21 @@
         --scores scores/voc_small_ms --device "2 CPU cores"
     python -m experiments.results --add google --weights FILE --scores scores/google
     python -m experiments.results
+    python -m experiments.results --reproduce quickstart
+    python -m experiments.results --reproduce voc_small --data VOC2012 --weights FILE
 
 The first four keep a row in experiments/results: for a run, for another seed, for a run scored
-another way (`python -m deeplab_mnv2.evaluate --output`), for weights from elsewhere. The last
-writes the tables. experiments/README.md has all rows: experiments without one appear as not run,
-those with several seeds get an extra line with mean and standard deviation. The top README.md has
-one line for each result, several seeds together.
+another way (`python -m deeplab_mnv2.evaluate --output`), for weights from elsewhere. The fifth
+writes the tables. The last two run a row again and say whether the score is within what the row
+claims; the exit status is 1 if it is not. experiments/README.md has all rows: experiments without
+one appear as not run, those with several seeds get an extra line with mean and standard deviation.
+The top README.md has one line for each result, several seeds together.
 """
 
 import itertools
 import json
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,10 +35,11 @@ from deeplab_mnv2 import weights
 from deeplab_mnv2.cli import command, experiment
 from deeplab_mnv2.config import Config, ModelConfig
 from deeplab_mnv2.errors import UserError
-from deeplab_mnv2.files import replace_atomically
+from deeplab_mnv2.files import read_json, replace_atomically
 from deeplab_mnv2.models.costs import layer_costs
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.training.log import read_metrics
+from experiments.tools import reproduction
 
 HERE = Path(__file__).resolve().parent
 BEGIN, END = "<!-- results: python -m experiments.results -->\n", "<!-- end of results -->\n"
@@ -228,10 +233,32 @@ def _link(name: str, folder: Path) -> str:
     return f"[{name}]({page.relative_to(folder)})" if page.exists() else name
 
 
+def _reproduce(name: str, data: str, start: str) -> None:
+    """Run a row again and print whether it comes back.
+
+    Raises:
+        UserError: there is no such row, or it cannot be run.
+    """
+    path = HERE / "results" / name / "row.json"
+    if not path.is_file():
+        names = ", ".join(sorted(each.parent.name for each in HERE.glob("results/*/row.json")))
+        raise UserError(f"There is no row {name!r}; there are {names}.")
+    row = read_json(path)
+    own = read_json(path.parent / "eval.json")
+    (group,) = (group for group in _groups() if (row, own) in group)
+    others = [result for each, result in group if each != row]
+    folder = Path("runs", "reproduce", name)
+    within, sentence = reproduction.reproduce(row, [own, *others], folder, data, start)
+    print(f"{name}: {sentence}")
+    sys.exit(0 if within else 1)
+
+
 def main() -> None:
-    """Add a row, or write the tables into the READMEs."""
+    """Add a row, write the tables into the READMEs, or run a row again."""
     given = flags.FLAGS
-    if not given.add:
+    if given.reproduce:
+        _reproduce(given.reproduce, given.data, given.weights)
+    elif not given.add:
         for readme, make in TABLES.items():
             before, rest = readme.read_text().split(BEGIN)
             with replace_atomically(readme) as temporary:
@@ -253,7 +280,9 @@ if __name__ == "__main__":
     flags.DEFINE_string("add", "", "Keep a row under this name.")
     flags.DEFINE_string("workdir", "", "The run that the row describes.")
     flags.DEFINE_string("experiment", "", "Experiment of the run; default: the workdir's name.")
-    flags.DEFINE_string("weights", "", "Weights from elsewhere that the row describes.")
+    flags.DEFINE_string("weights", "", "Weights from elsewhere, of the row or at its start.")
     flags.DEFINE_string("scores", "", "Folder that evaluate wrote; default: the workdir.")
     flags.DEFINE_string("device", "", "The machine the run was made on.")
+    flags.DEFINE_string("reproduce", "", "Run the row of this name again.")
+    flags.DEFINE_string("data", "", "Folder of the data set, for rows on VOC.")
     command.run(main)

@@ -1,0 +1,91 @@
+"""A kept row of results, run again: does it come back within what the row claims?"""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deeplab_mnv2.errors import UserError
+from deeplab_mnv2.evaluation.protocol import differing_fields
+from deeplab_mnv2.files import read_json
+from deeplab_mnv2.tasks.segmentation.metrics import miou
+from experiments.tools.steadiness import prediction
+
+# Fractions of mIoU by which rounding moves the score of the same weights.
+_ROUNDING = 5e-4
+
+
+def claimed(row: dict[str, Any], results: list[dict[str, Any]]) -> tuple[float, float, str]:
+    """Return the least and greatest score that a row claims of another run, and why.
+
+    `results` are the scores of the row, those of its other seeds after it.
+    """
+    scores = [result["miou"] for result in results]
+    if not row["steps"]:
+        low, high = scores[0] - _ROUNDING, scores[0] + _ROUNDING
+        return low, high, "the same weights, up to rounding"
+    if len(scores) > 1:
+        low, high = prediction(scores)
+        return low, high, f"95 % of other runs, by {len(scores)} seeds"
+    low, high = results[0]["ci95"]
+    return low, high, "one run: its interval over images, which does not cover other runs"
+
+
+def command(row: dict[str, Any], result: dict[str, Any], data: str, start: str) -> list[str]:
+    """Return the arguments that make a row again, but for its folder.
+
+    Raises:
+        UserError: `start` is not the file of weights that the row starts from.
+    """
+    if row["start"] != "random" and Path(start).name != row["start"]:
+        raise UserError(f"The row starts from {row['start']}; give that file as --weights.")
+    weights = ["--weights", start] if start else []
+    if row["steps"]:
+        page = f"{row['experiment']}:{data}" if data else row["experiment"]
+        seed = f"--config.train.seed={row['seed']}"
+        return ["deeplab_mnv2.train", "--config", page, seed, *weights, "--workdir"]
+    protocol = result["protocol"]
+    arguments = ["deeplab_mnv2.evaluate", "--config", f"voc_os16:{data}", *weights]
+    arguments += ["--output_stride", str(protocol["output_stride"])]
+    arguments += ["--scales", ",".join(map(str, protocol["scales"]))]
+    return [*arguments, *(["--flip"] if protocol["flip"] else []), "--output"]
+
+
+def compare(
+    row: dict[str, Any], results: list[dict[str, Any]], again: dict[str, Any]
+) -> tuple[bool, str]:
+    """Return whether a score made again is within what the row claims, and a sentence on it.
+
+    Raises:
+        UserError: the kept score does not follow from its counts, or `again` was scored otherwise.
+    """
+    kept = results[0]
+    if abs(float(miou(np.array(kept["confusion"]))) - kept["miou"]) > 1e-9:
+        raise UserError(
+            "The kept mIoU is not that of the kept confusion matrix: the row was changed by hand; "
+            "run it again and keep that."
+        )
+    if fields := differing_fields(kept["protocol"], again["protocol"]):
+        raise UserError(f"The row was scored otherwise, in {', '.join(fields)}; check --data.")
+    low, high, why = claimed(row, results)
+    within = low <= again["miou"] <= high
+    return within, (
+        f"{100 * again['miou']:.2f} % here, {100 * kept['miou']:.2f} % kept; the row claims "
+        f"{100 * low:.2f} to {100 * high:.2f} ({why}): {'within' if within else 'NOT within'}."
+    )
+
+
+def reproduce(
+    row: dict[str, Any], results: list[dict[str, Any]], folder: Path, data: str, start: str
+) -> tuple[bool, str]:
+    """Make a row again in `folder`, and return what `compare` does.
+
+    Raises:
+        UserError: the run failed, or see `command` and `compare`.
+    """
+    arguments = [*command(row, results[0], data, start), str(folder)]
+    if subprocess.run([sys.executable, "-m", *arguments], check=False).returncode:
+        raise UserError(f"python -m {' '.join(arguments)} failed; correct what it says.")
+    return compare(row, results, read_json(folder / "eval.json"))
