@@ -411,7 +411,7 @@ def break_empty_list(root):
 def break_escape(root):
     line = "../secret.jpg SegmentationClass/2007_0.png\n"
     (root / "ImageSets/Segmentation/val.txt").write_text(line)
-    return "lies outside"
+    return "is outside"
 
 
 def break_twins(root):
