@@ -3,12 +3,19 @@
 Nothing is downloaded: the scenes are drawn from (seed, index). A narrow network at output
 stride 8, because the scenes are small.
 
+The recipe was chosen to give the same score whatever the seed or the machine, which rounds in its
+own way. With batches of 16, a learning rate of 0.01 and pooling over the whole image, seeds were 14
+points of mIoU apart. Twice the steps of half the batch learn further from the same images; half the
+learning rate and clipped gradients keep rounding from growing; pooling over windows gives norm
+hundreds of numbers to average where the whole image gives one.
+
     python -m deeplab_mnv2.train
 """
 
 from deeplab_mnv2.config import (
     AdamW,
     Config,
+    Cosine,
     DataConfig,
     EvaluationConfig,
     ModelConfig,
@@ -29,14 +36,21 @@ def get_config() -> Config:
         model=ModelConfig(
             width_multiplier=0.35,
             output_stride=8,
-            backbone_momentum=0.99,
-            head_momentum=0.99,
+            image_pool_crop=33,
+            head_channels=128,
+            backbone_momentum=0.95,
+            head_momentum=0.95,
         ),
         optimizer=OptimizerConfig(
-            rule=AdamW(b2=0.99), learning_rate=1e-2, warmup_steps=50, weight_decay=1e-3
+            rule=AdamW(b2=0.99),
+            learning_rate=5e-3,
+            schedule=Cosine(),
+            warmup_steps=100,
+            weight_decay=1e-3,
+            clip_norm=1.0,
         ),
         train=TrainConfig(
-            total_steps=1000, batch_size=16, eval_every=500, checkpoint_every=200, ema_decay=0.99
+            total_steps=2400, batch_size=8, eval_every=600, checkpoint_every=400, ema_decay=0.99
         ),
         evaluation=EvaluationConfig(batch_size=8, pad_sizes=(97,)),
     )
