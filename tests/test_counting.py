@@ -12,8 +12,8 @@ from deeplab_mnv2.config import IGNORE_LABEL, PAD_SIZES, EvaluationConfig, Model
 from deeplab_mnv2.data.shapes import Shapes
 from deeplab_mnv2.evaluation.protocol import differing_fields
 from deeplab_mnv2.models.deeplab import DeepLab
-from deeplab_mnv2.tasks.segmentation.counting import predict
 from deeplab_mnv2.tasks.segmentation.evaluator import SegmentationEvaluator
+from deeplab_mnv2.tasks.segmentation.multi_scale import predict
 from tests.support.meshes import mesh_of
 from tests.support.networks import apply, randomize_norms
 

@@ -17,7 +17,7 @@ from deeplab_mnv2.config import (
     Sum,
 )
 from deeplab_mnv2.models.layers import resize
-from deeplab_mnv2.tasks.segmentation.pixel_losses import pixel_losses
+from deeplab_mnv2.tasks.segmentation.chunked_cross_entropy import chunked_cross_entropy
 
 
 def loss_sums(
@@ -32,7 +32,7 @@ def loss_sums(
     """
     if isinstance(loss, CrossEntropy) and not loss.label_smoothing:
         # The same mathematics a few rows at a time: the full logits are never stored.
-        return _hardest(loss, pixel_losses(logits, label, align_corners), label, step)
+        return _hardest(loss, chunked_cross_entropy(logits, label, align_corners), label, step)
     if isinstance(loss, Sum):
         parts = [
             (term.weight, *loss_sums(term.loss, logits, label, step, align_corners=align_corners))

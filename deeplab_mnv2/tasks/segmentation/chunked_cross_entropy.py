@@ -20,14 +20,14 @@ from deeplab_mnv2.models.layers import interpolation
 CHUNK = 32
 
 
-def pixel_losses(logits: Array, label: Array, align_corners: bool) -> Array:
+def chunked_cross_entropy(logits: Array, label: Array, align_corners: bool) -> Array:
     """Return the cross entropy of each pixel (B, H, W), 0 where unlabelled.
 
     `logits` (B, h, w, classes) float32 are resized bilinearly to `label` (B, H, W) int32, a few
     rows at a time, forward and backward: at full size they would be the largest array of a
     training step by far. Differentiable in `logits`, in reverse mode.
     """
-    return _pixel_losses(logits, label, align_corners)
+    return _chunked_cross_entropy(logits, label, align_corners)
 
 
 def _value(logits: Array, label: Array, align_corners: bool) -> Array:
@@ -78,8 +78,8 @@ def _losses_backward(
     return jnp.transpose(_product(sums, columns), (1, 0, 3, 2)), None
 
 
-_pixel_losses = jax.custom_vjp(_value, nondiff_argnums=(2,))
-_pixel_losses.defvjp(_losses_forward, _losses_backward)
+_chunked_cross_entropy = jax.custom_vjp(_value, nondiff_argnums=(2,))
+_chunked_cross_entropy.defvjp(_losses_forward, _losses_backward)
 
 
 def _weights(logits: Array, label: Array, align_corners: bool) -> tuple[Array, Array]:

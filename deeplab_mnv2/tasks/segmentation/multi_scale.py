@@ -1,0 +1,46 @@
+"""Predictions averaged over scales and mirror images, on the device."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from deeplab_mnv2.models.deeplab import DeepLab
+from deeplab_mnv2.models.layers import resize
+
+
+def predict(
+    model: DeepLab, image: Array, scales: tuple[float, ...], *, flip: bool
+) -> tuple[Array, Array]:
+    """Return the class (B, H, W) int32 of each pixel and its probability (B, H, W).
+
+    Of `image` (B, H, W, 3) in grey levels; probabilities are averaged over scales and mirror
+    images, each resized to the input.
+    """
+    if scales == (1.0,) and not flip:
+        logits = model(model.normalize(image))
+        largest = jnp.max(logits, axis=-1, keepdims=True)
+        # The softmax of the largest, without the others.
+        confidence = 1 / jnp.sum(jnp.exp(logits - largest), axis=-1)
+        return jnp.argmax(logits, axis=-1).astype(jnp.int32), confidence
+    probabilities = _average(model, image, scales, flip=flip)
+    confidence = jnp.max(probabilities, axis=-1)
+    return jnp.argmax(probabilities, axis=-1).astype(jnp.int32), confidence
+
+
+def _average(model: DeepLab, image: Array, scales: tuple[float, ...], *, flip: bool) -> Array:
+    """Return class probabilities (B, H, W, C) averaged over scales and mirror images."""
+    total = jnp.zeros((*image.shape[:3], model.config.num_classes), jnp.float32)
+    _, height, width, _ = image.shape
+    align = model.config.align_corners
+    normalised = model.normalize(image)
+    for scale in scales:
+        # TensorFlow DeepLab's scale_dimension: sides stay a multiple of the stride plus one.
+        scaled_size = round((height - 1) * scale) + 1, round((width - 1) * scale) + 1
+        scaled = resize(normalised, scaled_size, align_corners=align)
+        for mirrored in (False, True) if flip else (False,):
+            view = scaled[:, :, ::-1] if mirrored else scaled
+            probabilities = jax.nn.softmax(model(view))
+            if mirrored:
+                probabilities = probabilities[:, :, ::-1]
+            total += resize(probabilities, (height, width), align_corners=align)
+    return total / (len(scales) * (2 if flip else 1))
