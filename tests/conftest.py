@@ -30,7 +30,7 @@ from deeplab_mnv2.config import (  # noqa: E402 - jax must be configured first
 from deeplab_mnv2.data.palette import voc_palette  # noqa: E402
 from deeplab_mnv2.data.shapes import Shapes  # noqa: E402
 from deeplab_mnv2.models import mobilenet_v2  # noqa: E402
-from deeplab_mnv2.weights.loader import _abstract_state  # noqa: E402
+from deeplab_mnv2.weights.model_weights import _abstract_state  # noqa: E402
 from tests.support import commands  # noqa: E402
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"

@@ -12,7 +12,7 @@ from deeplab_mnv2.data.classes import VOC_CLASSES
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.tasks.task_of import task_of
 from deeplab_mnv2.training.initial_weights import load_initial_weights
-from deeplab_mnv2.weights.loader import abstract_model, variables
+from deeplab_mnv2.weights.model_weights import abstract_model, variables
 from deeplab_mnv2.weights.naming import part_of
 from tests.support.random_weights import random_weights
 

@@ -9,7 +9,7 @@ from flax import nnx
 from deeplab_mnv2 import weights
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.models.deeplab import DeepLab
-from deeplab_mnv2.weights.loader import variables
+from deeplab_mnv2.weights.model_weights import variables
 from tests.support.networks import apply
 from tests.support.random_weights import random_weights, relative_error
 

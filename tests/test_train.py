@@ -20,7 +20,7 @@ from deeplab_mnv2.train import train
 from deeplab_mnv2.training.checkpoint import Checkpoints
 from deeplab_mnv2.training.lock import lock
 from deeplab_mnv2.training.log import read_metrics
-from deeplab_mnv2.weights.loader import weights_digest
+from deeplab_mnv2.weights.model_weights import weights_digest
 from tests.support.runs import arrays
 
 pytestmark = pytest.mark.usefixtures("one_block_a_stage")

@@ -14,7 +14,7 @@ import safetensors.numpy
 from deeplab_mnv2 import weights
 from deeplab_mnv2.config import ModelConfig
 from deeplab_mnv2.errors import UserError
-from deeplab_mnv2.weights.loader import abstract_model, variables
+from deeplab_mnv2.weights.model_weights import abstract_model, variables
 from deeplab_mnv2.weights.pytorch import IMAGENET_MEAN, IMAGENET_STD
 from tests.support import torch_files
 from tests.support.networks import apply

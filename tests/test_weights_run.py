@@ -24,7 +24,7 @@ from deeplab_mnv2.training.optimizer import make_optimizer
 from deeplab_mnv2.training.state import create_state
 from deeplab_mnv2.training.workdir import write_settings
 from deeplab_mnv2.weights import run as run_module
-from deeplab_mnv2.weights.loader import variables, weights_digest
+from deeplab_mnv2.weights.model_weights import variables, weights_digest
 from tests.support import runs
 from tests.support.networks import randomize_norms
 

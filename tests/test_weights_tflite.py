@@ -15,7 +15,7 @@ from flax import nnx
 from deeplab_mnv2 import weights
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.models.layers import Conv
-from deeplab_mnv2.weights.loader import Weights, abstract_model
+from deeplab_mnv2.weights.model_weights import Weights, abstract_model
 from deeplab_mnv2.weights.tflite import graph as tflite_graph
 from deeplab_mnv2.weights.walk import from_graph
 from tests.support.networks import apply

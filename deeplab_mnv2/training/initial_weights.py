@@ -10,7 +10,7 @@ from deeplab_mnv2.config import CONVENTION, PARTS, BackboneConfig, Config, Sourc
 from deeplab_mnv2.data.pipeline import training_batches
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.tasks.task import Task
-from deeplab_mnv2.weights.loader import Weights, number_classes, variables
+from deeplab_mnv2.weights.model_weights import Weights, number_classes, variables
 from deeplab_mnv2.weights.naming import part_of
 
 _CALIBRATION_BATCHES, _CALIBRATION_IMAGES = 8, 4

@@ -4,11 +4,11 @@ from deeplab_mnv2 import weights
 model = weights.load("deeplab.tflite")
 """
 
-from deeplab_mnv2.weights.formats import PACKAGED, load, load_classifier, read
 from deeplab_mnv2.weights.hugging_face import to_hugging_face
-from deeplab_mnv2.weights.loader import Weights, build, build_deeplab, fill, from_model
+from deeplab_mnv2.weights.model_weights import Weights, build, build_deeplab, fill, from_model
 from deeplab_mnv2.weights.native import save
 from deeplab_mnv2.weights.norm_statistics import calibrate
+from deeplab_mnv2.weights.reading import PACKAGED, load, load_classifier, read
 from deeplab_mnv2.weights.run import find_run
 
 __all__ = [

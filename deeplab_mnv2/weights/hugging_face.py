@@ -20,7 +20,7 @@ from deeplab_mnv2.models.mobilenet_v2 import (
     STEM_CHANNELS,
     make_divisible,
 )
-from deeplab_mnv2.weights.loader import Weights, check, number_classes
+from deeplab_mnv2.weights.model_weights import Weights, check, number_classes
 from deeplab_mnv2.weights.naming import BLOCKS, CONFIGS, read_kind, read_width, rename
 from deeplab_mnv2.weights.pytorch import from_torch_layout, layer_rows, without_counters
 

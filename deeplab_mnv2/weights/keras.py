@@ -9,7 +9,7 @@ import numpy as np
 
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.files import LARGEST_BYTES, optional_module, reason
-from deeplab_mnv2.weights.loader import Weights
+from deeplab_mnv2.weights.model_weights import Weights
 from deeplab_mnv2.weights.naming import BLOCKS, CONFIGS, read_kind, read_width, rename
 
 # The variables of a layer in the order in which Keras 3 numbers them.

@@ -13,7 +13,7 @@ import safetensors.numpy
 from deeplab_mnv2.config import model_from_dict, to_dict
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.files import reason, replace_atomically
-from deeplab_mnv2.weights.loader import Weights, check
+from deeplab_mnv2.weights.model_weights import Weights, check
 from deeplab_mnv2.weights.naming import CONFIGS
 
 FORMAT = "deeplab_mnv2"

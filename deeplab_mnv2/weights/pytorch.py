@@ -8,7 +8,7 @@ import numpy as np
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.files import reason
 from deeplab_mnv2.models.mobilenet_v2 import STAGES
-from deeplab_mnv2.weights.loader import Weights
+from deeplab_mnv2.weights.model_weights import Weights
 from deeplab_mnv2.weights.naming import BLOCKS, CONFIGS, read_kind, read_width, rename
 
 # torchvision's and timm's, in grey levels.

@@ -12,7 +12,7 @@ from orbax.checkpoint import v1 as ocp
 from deeplab_mnv2.config import model_from_dict
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.files import read_json, reason
-from deeplab_mnv2.weights.loader import Weights, build, weights_digest
+from deeplab_mnv2.weights.model_weights import Weights, build, weights_digest
 from deeplab_mnv2.weights.naming import CONFIGS
 
 

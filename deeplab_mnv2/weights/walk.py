@@ -10,7 +10,7 @@ from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.models import layers
 from deeplab_mnv2.models.mobilenet_v2 import STAGES
 from deeplab_mnv2.weights.graph import Add, Concat, Conv, Graph, Pool, Resize, Tensor
-from deeplab_mnv2.weights.loader import Weights, abstract_model
+from deeplab_mnv2.weights.model_weights import Weights, abstract_model
 from deeplab_mnv2.weights.naming import BLOCKS, CONFIGS, Kind, read_width, unfolded
 
 _NORM_FIELDS = ("scale", "bias", "mean", "var")

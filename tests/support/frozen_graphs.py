@@ -7,7 +7,7 @@ import numpy as np
 from flax import nnx
 
 from deeplab_mnv2.models.layers import Conv
-from deeplab_mnv2.weights.loader import Weights, abstract_model
+from deeplab_mnv2.weights.model_weights import Weights, abstract_model
 
 SLIM_NORM = {"gamma": "scale", "beta": "bias", "moving_mean": "mean", "moving_variance": "var"}
 _TYPES = {np.dtype(np.float32): 1, np.dtype(np.int32): 3}

@@ -5,7 +5,7 @@ import zlib
 
 import numpy as np
 
-from deeplab_mnv2.weights.loader import Weights, abstract_model, variables
+from deeplab_mnv2.weights.model_weights import Weights, abstract_model, variables
 from deeplab_mnv2.weights.naming import CONFIGS, Kind
 
 

@@ -27,7 +27,7 @@ from deeplab_mnv2.tasks.segmentation.object_sizes import object_size_scores
 from deeplab_mnv2.tasks.segmentation.padding import FILL, PrepareForScoring
 from deeplab_mnv2.tasks.segmentation.pictures import Picture, choose, save
 from deeplab_mnv2.tasks.segmentation.protocol import protocol
-from deeplab_mnv2.weights.loader import weights_digest
+from deeplab_mnv2.weights.model_weights import weights_digest
 
 # Twice as high and wide: VOC's photographs in squares of 513 are padded to 1.4 times their pixels.
 _MUCH_PADDING = 4

@@ -26,7 +26,7 @@ from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.tasks.segmentation.drawing import overlay, photo_uri
 from deeplab_mnv2.tasks.segmentation.windows import WINDOW, Canvas, Photo
-from deeplab_mnv2.weights.loader import number_classes
+from deeplab_mnv2.weights.model_weights import number_classes
 
 # Rows that are painted at a time: painting takes some 80 bytes a pixel.
 _ROWS = 256

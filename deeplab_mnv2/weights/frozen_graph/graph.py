@@ -7,7 +7,7 @@ import numpy as np
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.weights.frozen_graph.file import DAMAGED, Operation, read_operations
 from deeplab_mnv2.weights.graph import Add, Concat, Conv, Graph, Node, Norm, Pool, Resize
-from deeplab_mnv2.weights.loader import Weights
+from deeplab_mnv2.weights.model_weights import Weights
 from deeplab_mnv2.weights.walk import from_graph
 
 _CONVOLUTIONS = ("Conv2D", "DepthwiseConv2dNative")

@@ -8,7 +8,7 @@ import tflite
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.models.ops.taps import Window
 from deeplab_mnv2.weights.graph import Add, Concat, Conv, Graph, Node, Pool, Resize
-from deeplab_mnv2.weights.loader import Weights
+from deeplab_mnv2.weights.model_weights import Weights
 from deeplab_mnv2.weights.tflite.file import DAMAGED, Operation, TfliteFile, read_labels
 from deeplab_mnv2.weights.walk import from_graph
 

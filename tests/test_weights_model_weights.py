@@ -1,4 +1,4 @@
-"""The strict loader: what fits is set exactly, what does not is named and changes nothing."""
+"""Weights set on a model: what fits is set exactly, what does not is named and changes nothing."""
 
 import dataclasses
 
@@ -11,7 +11,7 @@ from deeplab_mnv2 import weights
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.models.mobilenet_v2 import make_divisible
-from deeplab_mnv2.weights.loader import abstract_model, check, variables
+from deeplab_mnv2.weights.model_weights import abstract_model, check, variables
 from deeplab_mnv2.weights.naming import BLOCKS, read_width
 from tests.support.random_weights import random_weights
 

@@ -1,4 +1,4 @@
-"""Weights in memory, and the strict loader that every importer ends in."""
+"""Weights in memory, and how they are set on a model: strictly, for every importer."""
 
 import dataclasses
 import functools

@@ -10,7 +10,7 @@ from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.weights import hugging_face, native, pytorch
 from deeplab_mnv2.weights.frozen_graph.graph import read_frozen_graph
 from deeplab_mnv2.weights.keras import read_keras
-from deeplab_mnv2.weights.loader import (
+from deeplab_mnv2.weights.model_weights import (
     Weights,
     build,
     build_deeplab,
