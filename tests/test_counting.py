@@ -3,7 +3,6 @@
 import dataclasses
 import re
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -13,7 +12,6 @@ from deeplab_mnv2.data.shapes import Shapes
 from deeplab_mnv2.evaluation.protocol import differing_fields
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.tasks.segmentation.evaluator import SegmentationEvaluator
-from deeplab_mnv2.tasks.segmentation.multi_scale import predict
 from tests.support.meshes import mesh_of
 from tests.support.networks import apply, randomize_norms
 
@@ -161,28 +159,3 @@ class _Strips:
 
     def digest(self):
         return "strips"
-
-
-class _Colours:
-    """Stands in for a network: the probabilities of a pixel are its colours."""
-
-    config = ModelConfig(num_classes=3)
-
-    def normalize(self, image):
-        return image
-
-    def __call__(self, image):
-        return jnp.log(image)
-
-
-def test_every_view_is_brought_back_before_it_counts():
-    rows, columns = np.mgrid[:33, :49] / 48
-    # Bilinear resizing reproduces ramps at any scale, and their mirror images differ from them.
-    ramps = np.stack([0.1 + 0.3 * rows, 0.1 + 0.4 * columns], axis=-1)
-    image = np.concatenate([ramps, 1 - ramps.sum(axis=-1, keepdims=True)], axis=-1)
-    label, confidence = predict(_Colours(), jnp.asarray(image[None]), (0.5, 1.0, 1.75), flip=True)
-    np.testing.assert_allclose(confidence[0], image.max(axis=-1), atol=1e-5)
-    # Where two colours are alike, rounding decides.
-    first, second = np.sort(image, axis=-1)[..., :0:-1].transpose(2, 0, 1)
-    clear = first - second > 1e-4
-    assert (np.asarray(label)[0] == image.argmax(axis=-1))[clear].all()
