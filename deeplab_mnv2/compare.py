@@ -25,7 +25,7 @@ from deeplab_mnv2.cli import command
 from deeplab_mnv2.config import EvaluationConfig
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.files import replace_atomically
-from deeplab_mnv2.report.comparison import compare, load_runs, says, verdict
+from deeplab_mnv2.report.comparison import compare, conclusion, load_runs, verdict
 from deeplab_mnv2.report.comparison_page import write_comparison
 from deeplab_mnv2.training.log import read_metrics
 
@@ -77,7 +77,7 @@ def _sentence(difference: dict[str, Any]) -> str:
     ends = f" ({_ends(difference['ci95'], _signed)})" if difference["ci95"] else ""
     return (
         f"{difference['run']} against {difference['baseline']}: "
-        f"{_signed(difference['difference'])}{ends} points of mIoU; {says(difference)}."
+        f"{_signed(difference['difference'])}{ends} points of mIoU; {conclusion(difference)}."
     )
 
 
@@ -98,12 +98,13 @@ def _each_with_its_flag(arguments: list[str]) -> list[str]:
     found, after = [], False
     for argument in arguments:
         if argument.startswith("-"):
-            after = argument.lstrip("-").startswith("against")
-            if argument.lstrip("-") == "against":
-                continue
-        elif after:
-            argument = f"--against={argument}"
-        found.append(argument)
+            found.append(argument)
+            after = argument.lstrip("-").partition("=")[0] == "against"
+        elif after and found[-1].lstrip("-") == "against":
+            # The value of the flag itself. Without one the flag stays, and is refused.
+            found[-1] += f"={argument}"
+        else:
+            found.append(f"--against={argument}" if after else argument)
     return found
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from deeplab_mnv2.errors import UserError
-from deeplab_mnv2.report.comparison import compare, load_runs, says, verdict
+from deeplab_mnv2.report.comparison import compare, conclusion, load_runs, verdict
 from deeplab_mnv2.report.comparison_page import write_comparison
 from deeplab_mnv2.tasks.segmentation.metrics import iou_per_class, miou
 from tests.support.evaluations import DATA, made_up
@@ -81,7 +81,7 @@ def test_single_runs_are_never_called_better(folders):
     runs = load_runs([folders / "bad", folders / "good"])
     (found,) = compare([[run] for run in runs], samples=50)["differences"]
     assert found["covers"] == "images"
-    assert "says nothing about the recipes" in says(found)
+    assert "says nothing about the recipes" in conclusion(found)
     words = {verdict(entry) for entry in found["iou"].values()}
     assert words <= {"higher", "lower", "includes zero", "too few images"}
 
@@ -242,6 +242,14 @@ def test_command_compares_several_runs_with_several(seeds, tmp_path):
     found = json.loads((tmp_path / "out" / "compare.json").read_text())
     assert [run["run"] for run in found["runs"]] == [path.name for path in (*bad, *good)]
     assert "images and runs excludes zero: better" in (tmp_path / "out/compare.html").read_text()
+
+
+@pytest.mark.parametrize("before", [(), ("--output", "out")])
+def test_command_wants_runs_after_against(folders, before):
+    done = command(folders / "bad", folders / "good", *before, "--against")
+    assert done.returncode == 2
+    assert "against" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_command_wants_two_runs(folders):

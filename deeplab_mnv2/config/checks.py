@@ -161,11 +161,11 @@ def _missing_names(value: Any, protocol: Any) -> list[str]:
 
 def _lacking(value: Any, hint: Any) -> str:
     """Return what a dataclass of the user's own lacks, if that is why it does not fit."""
-    if not dataclasses.is_dataclass(value):
+    protocols = [member for member in _members(hint) if getattr(member, "_is_protocol", False)]
+    if not protocols or not dataclasses.is_dataclass(value):
         return ""
     if isinstance(value, type):
         return f", not the class itself: write {value.__name__}(...)"
-    protocols = [member for member in _members(hint) if getattr(member, "_is_protocol", False)]
     return "".join(
         f", and {type(value).__name__} has no {' and no '.join(_missing_names(value, protocol))}"
         for protocol in protocols

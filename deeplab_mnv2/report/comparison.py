@@ -17,7 +17,7 @@ from deeplab_mnv2.tasks.segmentation.intervals import difference_intervals
 from deeplab_mnv2.tasks.segmentation.metrics import iou_per_class, miou
 from deeplab_mnv2.tasks.segmentation.pictures import Picture, load
 
-_RUNS_TOO = "images and runs"
+_IMAGES_AND_RUNS = "images and runs"
 # Values longer than this are not quoted in error messages.
 _QUOTED = 40
 
@@ -96,7 +96,7 @@ def compare(arms: list[list[Run]], *, samples: int) -> dict[str, Any]:
             for run in runs
         ],
         "differences": [_differences(arms[0], arm, samples) for arm in arms[1:]],
-        "warnings": _other_places(runs),
+        "warnings": _other_machines(runs),
     }
 
 
@@ -109,18 +109,18 @@ def verdict(difference: dict[str, Any]) -> str:
         return "too few images"
     if not difference["excludes_zero"]:
         return "includes zero"
-    words = ("better", "worse") if difference["covers"] == _RUNS_TOO else ("higher", "lower")
+    words = ("better", "worse") if difference["covers"] == _IMAGES_AND_RUNS else ("higher", "lower")
     return words[0] if difference["difference"] > 0 else words[1]
 
 
-def says(difference: dict[str, Any]) -> str:
+def conclusion(difference: dict[str, Any]) -> str:
     """Return what the difference of two arms and its interval show, as half a sentence."""
     if difference["excludes_zero"] is None:
         return "there are too few images for an interval"
     if not difference["excludes_zero"]:
         return f"the interval over {difference['covers']} includes zero: no difference is shown"
-    if difference["covers"] == _RUNS_TOO:
-        return f"the interval over {_RUNS_TOO} excludes zero: {verdict(difference)}"
+    if difference["covers"] == _IMAGES_AND_RUNS:
+        return f"the interval over {_IMAGES_AND_RUNS} excludes zero: {verdict(difference)}"
     return (
         "the interval over images excludes zero for these weights, but without several runs of "
         "each it says nothing about the recipes: another seed or machine gives other weights"
@@ -129,7 +129,7 @@ def says(difference: dict[str, Any]) -> str:
 
 def _differences(first: list[Run], second: list[Run], samples: int) -> dict[str, Any]:
     arms = first, second
-    covers = _RUNS_TOO if min(map(len, arms)) > 1 else "images"
+    covers = _IMAGES_AND_RUNS if min(map(len, arms)) > 1 else "images"
     overall_interval, *intervals = difference_intervals(
         *([run.confusions for run in arm] for arm in arms), samples=samples
     )
@@ -164,7 +164,7 @@ def _title(arm: list[Run]) -> str:
     return arm[0].title if len(arm) == 1 else f"{arm[0].title} and {len(arm) - 1} more"
 
 
-def _other_places(runs: list[Run]) -> list[str]:
+def _other_machines(runs: list[Run]) -> list[str]:
     """Return a warning for every run that was made on another machine or with other libraries."""
     first, warnings = runs[0], []
     for run in runs[1:]:
@@ -177,7 +177,7 @@ def _other_places(runs: list[Run]) -> list[str]:
         if fields:
             warnings.append(
                 f"{first.title} and {run.title} differ in {', '.join(fields)}: they round "
-                "differently, which training amplifies as much as another seed."
+                "differently, which a training may amplify as much as another seed would."
             )
     return warnings
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from deeplab_mnv2.report.charts import calibration_chart
-from deeplab_mnv2.report.comparison import Run, says, verdict
+from deeplab_mnv2.report.comparison import Run, conclusion, verdict
 from deeplab_mnv2.report.page import Card, Panel, card, class_list, height_for, write_page
 from deeplab_mnv2.report.run_page import boundary_chart, training_charts
 from deeplab_mnv2.tasks.segmentation.drawing import change_layer_uri, class_layer_uri
@@ -35,7 +35,7 @@ def write_comparison(
         runs=runs,
         found=found,
         verdict=verdict,
-        says=says,
+        conclusion=conclusion,
         reach=[_reach(difference) for difference in found["differences"]],
         place=_place,
         names=names,

@@ -1,7 +1,7 @@
 """Intervals of mIoU and IoU over images, and of the difference of two systems over runs too."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -55,8 +55,8 @@ def _error_over_runs(values: np.ndarray, rng: np.random.Generator) -> np.ndarray
     return rng.standard_t(runs - 1, size=(len(values), 1)) * error
 
 
-def _scores(runs: Sequence[np.ndarray]):
-    """Return `bootstrap.Scores` that keep the runs apart: (R, N) to (R, runs, 1 + C)."""
+def _scores(runs: Sequence[np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+    """Return what maps `times` of `bootstrap.Scores`, (R, N), to each run's (R, runs, 1 + C)."""
     confusions = np.stack(runs, axis=1)  # (N, runs, C, C)
     flat = confusions.reshape(len(confusions), math.prod(confusions.shape[1:])).astype(np.float64)
 
