@@ -1,10 +1,13 @@
 """The spread of a recipe over seeds, and what disturbed rounding does to it."""
 
+import os
+
 import numpy as np
 import pytest
 from flax import nnx
 
 from deeplab_mnv2 import weights
+from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.tasks.task_of import task_of
 from experiments.tools import steadiness
 from tests.conftest import tiny_config
@@ -69,4 +72,18 @@ def test_flags_of_the_experiment_are_passed_on():
         "2",
         "--o=1",
     ]
-    assert steadiness.config_flags(given) == given[2:7]
+    assert steadiness.experiment_arguments(given) == given[2:7]
+
+
+def test_vectors_are_narrower_than_the_widest():
+    assert steadiness.narrower_vectors(["avx", "avx2", "avx512f", "amx_bf16"]) == "AVX2"
+    assert steadiness.narrower_vectors(["avx", "avx2"]) == "AVX"
+    with pytest.raises(UserError, match="leave vectors out"):
+        steadiness.narrower_vectors([])
+
+
+def test_one_core_is_for_the_while():
+    cores = os.sched_getaffinity(0)
+    with steadiness._one_core():
+        assert os.sched_getaffinity(0) == {min(cores)}
+    assert os.sched_getaffinity(0) == cores

@@ -16,6 +16,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +39,7 @@ from deeplab_mnv2.tasks.task_of import task_of
 DISTURBANCES = ("threads", "vectors", "weights")
 # Relative noise on the first weights, some eight units in the last place of float32.
 _NOISE = 1e-6
-# What XLA is held to on a machine with these vectors.
+# What XLA is held to on a machine with these vectors, widest first.
 _NARROWER = {"avx512f": "AVX2", "avx2": "AVX", "avx": "SSE4_2"}
 
 
@@ -105,29 +107,56 @@ def train(copy: Copy, config: Config, folder: Path, given: list[str]) -> float:
     """
     workdir = folder / copy.name
     arguments = [*given, f"--workdir={workdir}", f"--config.train.seed={copy.seed}"]
-    environment, cores = dict(os.environ), os.sched_getaffinity(0)
-    if copy.disturbance == "threads":
-        cores = {min(cores)}
+    environment = dict(os.environ)
     if copy.disturbance == "vectors":
-        narrower = _NARROWER[machine()["vectors"][-1]]
-        environment["XLA_FLAGS"] = (
-            f"{environment.get('XLA_FLAGS', '')} --xla_cpu_max_isa={narrower}".strip()
-        )
+        isa = narrower_vectors(machine()["vectors"])
+        environment["XLA_FLAGS"] = f"{environment.get('XLA_FLAGS', '')} --xla_cpu_max_isa={isa}"
     if copy.disturbance == "weights":
         start = folder / f"{copy.name}.safetensors"
         if not start.exists():
             _disturbed_weights(config, copy.seed, start)
         arguments.append(f"--config.train.init_weights={start}")
     if not (workdir / "report.html").exists():
-        done = subprocess.run(
-            [sys.executable, "-m", "deeplab_mnv2.train", *arguments],
-            env=environment,
-            preexec_fn=lambda: os.sched_setaffinity(0, cores),
-            check=False,
-        )
+        with _one_core() if copy.disturbance == "threads" else nullcontext():
+            done = subprocess.run(
+                [sys.executable, "-m", "deeplab_mnv2.train", *arguments],
+                env=environment,
+                check=False,
+            )
         if done.returncode:
             raise UserError(f"The training of {workdir} ended with an error; correct what it says.")
     return json.loads((workdir / "eval.json").read_text())[task_of(config).score]
+
+
+def narrower_vectors(vectors: list[str]) -> str:
+    """Return XLA's name of the vector instructions below the widest that a machine has.
+
+    Raises:
+        UserError: it has none of those that XLA can be held back from.
+    """
+    for name, narrower in _NARROWER.items():
+        if name in vectors:
+            return narrower
+    raise UserError(
+        "XLA cannot be held to narrower vectors on this processor; leave vectors out of "
+        "--disturbances."
+    )
+
+
+@contextmanager
+def _one_core() -> Iterator[None]:
+    """Keep this thread, and the processes that it starts, on one core; only Linux can."""
+    if not hasattr(os, "sched_setaffinity"):
+        raise UserError(
+            "A process cannot be kept on one core on this system; leave threads out of "
+            "--disturbances."
+        )
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 def _disturbed_weights(config: Config, seed: int, path: Path) -> None:
@@ -145,7 +174,7 @@ def _disturbed_weights(config: Config, seed: int, path: Path) -> None:
     weights.save(path, weights.from_model(network, provenance, config.data.train.class_names))
 
 
-def config_flags(arguments: list[str]) -> list[str]:
+def experiment_arguments(arguments: list[str]) -> list[str]:
     """Return those of a command's arguments that choose the experiment and its fields."""
     found, is_value = [], False
     for argument in arguments:
@@ -170,7 +199,7 @@ def main() -> None:
     command.require_writable(output, "--output")
     found = copies(given.seeds, given.disturbances)
     for copy in found:
-        copy.score = train(copy, given.config, output, config_flags(sys.argv[1:]))
+        copy.score = train(copy, given.config, output, experiment_arguments(sys.argv[1:]))
         print(f"{copy.name}: {100 * copy.score:.2f} %", flush=True)
     result = summary(found)
     for name, text in (
