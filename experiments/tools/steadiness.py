@@ -7,8 +7,8 @@
 Trains one copy a seed, then seed 0 again with each disturbance, one after the other: on one core
 ("threads"), with narrower vector instructions ("vectors"), from weights that differ by one part in
 a million ("weights"). A steady recipe moves no further by rounding than by another seed, and
-neither moves it far. Leaves the runs, `steadiness.json` and `steadiness.md`; copies that have
-finished are not trained again.
+neither moves it far. Leaves the runs, `steadiness.json` and `steadiness.md`. The same command
+resumes; copies that have finished are only scored again.
 """
 
 import dataclasses
@@ -100,7 +100,7 @@ def table(result: dict[str, Any]) -> str:
 
 
 def train(copy: Copy, config: Config, folder: Path, given: list[str]) -> float:
-    """Train a copy with the `--config` flags given, unless it has finished, and return its score.
+    """Train a copy with the `--config` flags given, or resume it, and return its score.
 
     Raises:
         UserError: the training failed.
@@ -116,15 +116,13 @@ def train(copy: Copy, config: Config, folder: Path, given: list[str]) -> float:
         if not start.exists():
             _disturbed_weights(config, copy.seed, start)
         arguments.append(f"--config.train.init_weights={start}")
-    if not (workdir / "report.html").exists():
-        with _one_core() if copy.disturbance == "threads" else nullcontext():
-            done = subprocess.run(
-                [sys.executable, "-m", "deeplab_mnv2.train", *arguments],
-                env=environment,
-                check=False,
-            )
-        if done.returncode:
-            raise UserError(f"The training of {workdir} ended with an error; correct what it says.")
+    # A finished run is not trained again, but refused if it was made with other settings.
+    with _one_core() if copy.disturbance == "threads" else nullcontext():
+        done = subprocess.run(
+            [sys.executable, "-m", "deeplab_mnv2.train", *arguments], env=environment, check=False
+        )
+    if done.returncode:
+        raise UserError(f"The training of {workdir} ended with an error; correct what it says.")
     return json.loads((workdir / "eval.json").read_text())[task_of(config).score]
 
 
