@@ -22,7 +22,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from deeplab_mnv2.cli import command
-from deeplab_mnv2.config import EvaluationConfig
+from deeplab_mnv2.config import ScoringConfig
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.files import replace_atomically
 from deeplab_mnv2.report.comparison import compare, conclusion, load_runs, verdict
@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> None:
     # The first arm is what the others are compared with.
     size = len(against)
     arms = [runs[:size], runs[size:]] if against else [[run] for run in runs]
-    found = compare(arms, samples=EvaluationConfig().bootstrap_samples)
+    found = compare(arms, samples=ScoringConfig().bootstrap_samples)
     histories = {run.title: read_metrics(run.folder / "metrics.jsonl") for run in runs}
     write_comparison(runs, found, output / "compare.html", histories)
     with replace_atomically(output / "compare.json") as temporary:

@@ -19,7 +19,7 @@ from rich.progress import Progress
 
 from deeplab_mnv2 import weights
 from deeplab_mnv2.cli import command
-from deeplab_mnv2.config import Config, ModelConfig
+from deeplab_mnv2.config import Config, EvaluationConfig, ModelConfig, ScoringConfig
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.report.run_page import write_report
@@ -59,12 +59,7 @@ def main() -> None:
     _refuse_other_model(config.model, model.config)
     if given.split:
         config.data.val.split = given.split
-    if given.output_stride:
-        config.evaluation.output_stride = given.output_stride
-    if given.scales:
-        config.evaluation.scales = command.numbers("scales", given.scales)
-    if given.flip:
-        config.evaluation.flip = True
+    _set_protocol(config.evaluation)
     _warn_of_other_classes(source.class_names, config.data.val.class_names)
     output = Path(given.output or "runs/eval")
     command.require_writable(output, "--output")
@@ -81,6 +76,22 @@ def main() -> None:
         for warning in evaluation.warnings():
             print(f"warning: {warning}", file=sys.stderr)
         _print(evaluation, output)
+
+
+def _set_protocol(evaluation: ScoringConfig) -> None:
+    """Set what the command line says of how segmentation is scored."""
+    given = flags.FLAGS
+    if not isinstance(evaluation, EvaluationConfig):
+        for flag in ("output_stride", "scales", "flip"):
+            if getattr(given, flag):
+                raise UserError(f"--{flag} is for segmentation; leave it out.")
+        return
+    if given.output_stride:
+        evaluation.output_stride = given.output_stride
+    if given.scales:
+        evaluation.scales = command.numbers("scales", given.scales)
+    if given.flip:
+        evaluation.flip = True
 
 
 def _refuse_other_model(asked: ModelConfig, stored: ModelConfig) -> None:

@@ -6,8 +6,14 @@ names; the type of `config.model` is the task. The dataclasses are not frozen be
 overrides set attributes.
 """
 
-from deeplab_mnv2.config.data import DataConfig, DataSet, Source
-from deeplab_mnv2.config.evaluation import PAD_SIZES, EvaluationConfig
+from deeplab_mnv2.config.classification import (
+    ClassificationDataConfig,
+    ClassificationEvaluationConfig,
+    RandAugment,
+    TrivialAugmentWide,
+)
+from deeplab_mnv2.config.data import DataConfig, DataSet, InputConfig, Source
+from deeplab_mnv2.config.evaluation import PAD_SIZES, EvaluationConfig, ScoringConfig
 from deeplab_mnv2.config.loss import (
     CrossEntropy,
     Dice,
@@ -55,6 +61,8 @@ __all__ = [
     "PARTS",
     "AdamW",
     "BackboneConfig",
+    "ClassificationDataConfig",
+    "ClassificationEvaluationConfig",
     "ClassifierConfig",
     "Config",
     "Constant",
@@ -67,6 +75,7 @@ __all__ = [
     "EvaluationConfig",
     "Exponential",
     "Focal",
+    "InputConfig",
     "Jaccard",
     "Lamb",
     "Lion",
@@ -78,12 +87,15 @@ __all__ = [
     "OwnRule",
     "OwnSchedule",
     "Poly",
+    "RandAugment",
     "RmsProp",
+    "ScoringConfig",
     "Sgd",
     "Source",
     "Sum",
     "Term",
     "TrainConfig",
+    "TrivialAugmentWide",
     "model_from_dict",
     "to_dict",
 ]

@@ -13,7 +13,10 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Mapping[str, Any]:
-        """Return `image` (H, W, 3) uint8 RGB, `label` (H, W) uint8 and `name`."""
+        """Return `image` (H, W, 3) uint8 RGB, `name` and `label`.
+
+        The label is (H, W) uint8 class ids for segmentation, for classification a number.
+        """
         ...
 
 
@@ -33,18 +36,15 @@ class DataSet(Protocol):
 
 
 @dataclasses.dataclass
-class DataConfig(Section):
-    """Data sets and the augmentation of training examples."""
+class InputConfig(Section):
+    """Data sets and how they are read, whatever the task."""
 
     SECTION: ClassVar[str] = "data"
 
     train: DataSet
     val: DataSet
-    # Training crop, a multiple of the output stride plus one.
+    # Side of a training example in pixels.
     crop_size: int = 513
-    # Random scale: discrete steps, or continuous (uniform in the logarithm) where step is 0.
-    scale_range: tuple[float, float] = (0.5, 2.0)
-    scale_step: float = 0.25
     flip: bool = True
     # Random brightness, contrast, saturation and hue.
     photometric: bool = False
@@ -66,10 +66,26 @@ class DataConfig(Section):
         Raises:
             UserError: one is out of range.
         """
+        self.require_at_least(1, "threads", "crop_size")
+        self.require_at_least(0, "workers", "train_examples", "repeat_threshold")
+        self.require_one_of(("stop", "skip"), "damaged")
+
+
+@dataclasses.dataclass
+class DataConfig(InputConfig):
+    """Segmentation: data sets and the augmentation of training examples.
+
+    `crop_size` is a multiple of the output stride plus one.
+    """
+
+    # Random scale: discrete steps, or continuous (uniform in the logarithm) where step is 0.
+    scale_range: tuple[float, float] = (0.5, 2.0)
+    scale_step: float = 0.25
+
+    def check(self) -> None:
+        super().check()
         low, high = self.scale_range
         self.require(
             0 < low <= high < float("inf"), "scale_range", "two increasing numbers above 0"
         )
-        self.require_at_least(1, "threads", "crop_size")
-        self.require_at_least(0, "scale_step", "workers", "train_examples", "repeat_threshold")
-        self.require_one_of(("stop", "skip"), "damaged")
+        self.require_at_least(0, "scale_step")

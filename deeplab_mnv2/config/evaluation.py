@@ -11,21 +11,12 @@ PAD_SIZES = (33, 65, 97, 129, 193, 257, 385, 513, 769, 1025, 1537, 2049)
 
 
 @dataclasses.dataclass
-class EvaluationConfig(Section):
-    """The protocol under which a checkpoint is scored."""
+class ScoringConfig(Section):
+    """What every task's evaluation has."""
 
     SECTION: ClassVar[str] = "evaluation"
 
     batch_size: int = 1
-    # Sides that images are padded to, the smallest that holds them, beyond the largest in steps of
-    # 512 pixels; the rule is `tasks.segmentation.padding.padded_shape`.
-    pad_sizes: tuple[int, ...] = PAD_SIZES
-    # 0 is the training output stride.
-    output_stride: int = 0
-    scales: tuple[float, ...] = (1.0,)
-    flip: bool = False
-    # Distances in pixels from a label boundary within which boundary mIoU is scored.
-    boundary_widths: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
     bootstrap_samples: int = 1000
     # Images shown in the report: the worst, the best and random ones, a third each.
     pictures: int = 48
@@ -38,6 +29,24 @@ class EvaluationConfig(Section):
         """
         self.require_at_least(1, "batch_size", "bootstrap_samples")
         self.require_at_least(0, "pictures")
+
+
+@dataclasses.dataclass
+class EvaluationConfig(ScoringConfig):
+    """The protocol under which segmentation is scored."""
+
+    # Sides that images are padded to, the smallest that holds them, beyond the largest in steps of
+    # 512 pixels; the rule is `tasks.segmentation.padding.padded_shape`.
+    pad_sizes: tuple[int, ...] = PAD_SIZES
+    # 0 is the training output stride.
+    output_stride: int = 0
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+    # Distances in pixels from a label boundary within which boundary mIoU is scored.
+    boundary_widths: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+
+    def check(self, output_stride: int) -> None:
+        super().check(output_stride)
         self.require(
             bool(self.scales) and 0 < min(self.scales) <= max(self.scales) < float("inf"),
             "scales",

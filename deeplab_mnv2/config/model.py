@@ -23,6 +23,8 @@ class BackboneConfig(Section):
     in_channels: int = 3
     # Input size over feature size: 8, 16 or 32.
     output_stride: int = 16
+    # Strides of the stem and of the second stage; (1, 1) for images of 32 pixels.
+    early_strides: tuple[int, int] = (2, 2)
     # Channel multiplier, and what channels are rounded to.
     width_multiplier: float = 1.0
     divisible_by: int = 8
@@ -54,6 +56,7 @@ class BackboneConfig(Section):
             UserError: one is out of range.
         """
         self.require_one_of((8, 16, 32), "output_stride")
+        self.require(set(self.early_strides) <= {1, 2}, "early_strides", "two numbers, 1 or 2")
         self.require(0 < self.width_multiplier <= 4, "width_multiplier", "above 0 and at most 4")
         for name in ("in_channels", "divisible_by"):
             self.require(1 <= getattr(self, name) <= 4096, name, "1 to 4096")
@@ -98,6 +101,7 @@ class DeepLabConfig(BackboneConfig):
     def check(self) -> None:
         super().check()
         self.require(2 <= self.num_classes < IGNORE_LABEL, "num_classes", "2 to 254")
+        self.require(self.early_strides == (2, 2), "early_strides", "(2, 2) for segmentation")
         self.require(1 <= self.head_channels <= 4096, "head_channels", "1 to 4096")
         self.require(0 <= self.dropout < 1, "dropout", "in [0, 1)")
         self.require(min(self.atrous_rates, default=1) >= 1, "atrous_rates", "numbers of 1 or more")
@@ -125,6 +129,7 @@ class ClassifierConfig(BackboneConfig):
 # Fields that weights were trained under: changing one silently costs accuracy.
 CONVENTION = (
     "in_channels",
+    "early_strides",
     "width_multiplier",
     "divisible_by",
     "linear_bottleneck",

@@ -6,13 +6,23 @@ from typing import Any, ClassVar
 import numpy as np
 
 from deeplab_mnv2.config.checks import Section
-from deeplab_mnv2.config.data import DataConfig
-from deeplab_mnv2.config.evaluation import EvaluationConfig
+from deeplab_mnv2.config.classification import (
+    ClassificationDataConfig,
+    ClassificationEvaluationConfig,
+)
+from deeplab_mnv2.config.data import DataConfig, DataSet, InputConfig
+from deeplab_mnv2.config.evaluation import EvaluationConfig, ScoringConfig
 from deeplab_mnv2.config.loss import CrossEntropy, Loss, check_loss
-from deeplab_mnv2.config.model import BackboneConfig, DeepLabConfig
+from deeplab_mnv2.config.model import BackboneConfig, ClassifierConfig, DeepLabConfig
 from deeplab_mnv2.config.optimizer import OptimizerConfig
 from deeplab_mnv2.config.train import TrainConfig
 from deeplab_mnv2.errors import UserError
+
+# The sections that go with each kind of network.
+_SECTIONS: dict[type[BackboneConfig], tuple[type[InputConfig], type[ScoringConfig]]] = {
+    DeepLabConfig: (DataConfig, EvaluationConfig),
+    ClassifierConfig: (ClassificationDataConfig, ClassificationEvaluationConfig),
+}
 
 
 @dataclasses.dataclass
@@ -21,12 +31,12 @@ class Config(Section):
 
     SECTION: ClassVar[str] = "config"
 
-    data: DataConfig
+    data: InputConfig
     model: BackboneConfig = dataclasses.field(default_factory=DeepLabConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     loss: Loss = dataclasses.field(default_factory=CrossEntropy)
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
-    evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
+    evaluation: ScoringConfig = dataclasses.field(default_factory=EvaluationConfig)
 
     def check(self) -> None:
         """Check every section, and the settings against each other, before anything is built.
@@ -43,8 +53,25 @@ class Config(Section):
             "in_channels",
             "3 in a run, whose images are in colour; build the network itself for others",
         )
-        if not isinstance(model, DeepLabConfig):
-            return
+        self._check_kinds()
+        match model:
+            case DeepLabConfig():
+                self._check_segmentation(model)
+            case ClassifierConfig():
+                self._check_classification(model)
+
+    def _check_kinds(self) -> None:
+        for kind, sections in _SECTIONS.items():
+            if isinstance(self.model, kind):
+                for name, wanted in zip(("data", "evaluation"), sections, strict=True):
+                    self.require(
+                        isinstance(getattr(self, name), wanted),
+                        name,
+                        f"{wanted.__name__}(...) for a network of {kind.__name__}",
+                    )
+
+    def _check_segmentation(self, model: DeepLabConfig) -> None:
+        data, train = self.data, self.train
         check_loss(self.loss, model.num_classes)
         stride = model.output_stride
         near = max(1, (data.crop_size + stride // 2) // stride) * stride + 1
@@ -57,11 +84,32 @@ class Config(Section):
             model.decoder or "decoder" not in train.freeze, "freeze", "parts that the model has"
         )
         for split in (data.train, data.val):
-            if len(split.class_names) != model.num_classes:
-                raise UserError(
-                    f"model.num_classes={model.num_classes} but the data set names "
-                    f"{len(split.class_names)} classes; set model.num_classes to that number."
-                )
+            self._check_classes(split, model.num_classes)
+
+    def _check_classification(self, model: ClassifierConfig) -> None:
+        loss, train = self.loss, self.train
+        if isinstance(loss, CrossEntropy):
+            check_loss(loss, model.num_classes)
+            loss.require(loss.top_k == 1, "top_k", "1.0 for classification")
+        else:
+            self.require(
+                hasattr(loss, "sums"), "loss", "CrossEntropy(...) or your own, for classification"
+            )
+        train.require(
+            not {"aspp", "decoder"} & {*train.freeze}, "freeze", "parts that the model has"
+        )
+        self._check_classes(self.data.train, model.num_classes)
+        # TensorFlow's ImageNet networks have a background class in front of the 1,000.
+        classes = len(self.data.val.class_names)
+        if (classes, model.num_classes) != (1000, 1001):
+            self._check_classes(self.data.val, model.num_classes)
+
+    def _check_classes(self, data_set: DataSet, num_classes: int) -> None:
+        if (classes := len(data_set.class_names)) != num_classes:
+            raise UserError(
+                f"model.num_classes={num_classes} but the data set names {classes} classes; set "
+                "model.num_classes to that number."
+            )
 
 
 def to_dict(value: Any) -> Any:

@@ -8,7 +8,7 @@ import grain
 import numpy as np
 from absl import flags
 
-from deeplab_mnv2.config import DataConfig, Source
+from deeplab_mnv2.config import InputConfig, Source
 from deeplab_mnv2.data.sampling import classes_present, repeat_rare
 from deeplab_mnv2.errors import UserError
 
@@ -19,7 +19,7 @@ Prepare = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 def training_batches(
     source: Source,
-    config: DataConfig,
+    config: InputConfig,
     augment: Augment,
     *,
     num_classes: int,

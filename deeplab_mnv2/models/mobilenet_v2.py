@@ -95,7 +95,7 @@ class MobileNetV2(nnx.Module):
             config.in_channels,
             channels,
             3,
-            stride=2,
+            stride=config.early_strides[0],
             activation=nnx.relu6,
             padding=config.padding,
             epsilon=config.backbone_epsilon,
@@ -104,8 +104,10 @@ class MobileNetV2(nnx.Module):
             rngs=rngs,
         )
         stages = []
-        current_stride, dilation = 2, 1
-        for expansion, stage_channels, repeats, stage_stride in STAGES:
+        current_stride, dilation = config.early_strides[0], 1
+        for number, (expansion, stage_channels, repeats, stage_stride) in enumerate(STAGES):
+            if number == LOW_LEVEL_STAGE:
+                stage_stride = config.early_strides[1]
             blocks = []
             for index in range(repeats):
                 stride = stage_stride if index == 0 else 1

@@ -10,7 +10,7 @@ from flax import nnx
 from jax import Array
 from jax.sharding import Mesh
 
-from deeplab_mnv2.config import Config, DeepLabConfig
+from deeplab_mnv2.config import Config, DataConfig, DeepLabConfig, EvaluationConfig
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.tasks.segmentation.evaluator import SegmentationEvaluator
 from deeplab_mnv2.tasks.segmentation.losses import loss_sums
@@ -31,9 +31,9 @@ class SegmentationTask:
     def augment(self, example: Mapping[str, Any], rng: np.random.Generator) -> dict[str, Any]:
         """Return `image` (crop, crop, 3) uint8 and `label` (crop, crop) uint8."""
         check_example(example, self.model.num_classes)
-        image, label = augment(
-            example["image"], example["label"], rng, self.config.data, self.model.mean_pixel
-        )
+        data = self.config.data
+        assert isinstance(data, DataConfig)  # the config's check has seen to it
+        image, label = augment(example["image"], example["label"], rng, data, self.model.mean_pixel)
         return {"image": image, "label": label}
 
     def loss(
@@ -50,7 +50,6 @@ class SegmentationTask:
         )
 
     def evaluator(self, network: DeepLab, mesh: Mesh) -> SegmentationEvaluator:
-        config = self.config
-        return SegmentationEvaluator(
-            network, config.data.val, config.evaluation, threads=config.data.threads, mesh=mesh
-        )
+        data, evaluation = self.config.data, self.config.evaluation
+        assert isinstance(evaluation, EvaluationConfig)
+        return SegmentationEvaluator(network, data.val, evaluation, threads=data.threads, mesh=mesh)
