@@ -1,6 +1,7 @@
 """Image, label and array files to arrays, refusing what would be trained on wrongly."""
 
-from collections.abc import Mapping, Sequence
+import io
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -132,22 +133,43 @@ def open_image(path: Path) -> Image.Image:
         UserError: the file is missing, no image, damaged or too large; its cause says which.
     """
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        return _open(lambda: path, str(path))
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist; check the path or the split's list.") from error
+
+
+def decode_image(content: bytes, where: str) -> np.ndarray:
+    """Return the content of an image file as `read_image` does; `where` it is from, for messages.
+
+    Raises:
+        UserError: it is no image, damaged, truncated or too large.
+    """
+    with _open(lambda: io.BytesIO(content), where) as image:
+        try:
+            return to_rgb(image)
+        except UserError as error:
+            # Pillow knows no name of what it reads from memory.
+            raise UserError(str(error).replace("The image", where, 1)) from error
+
+
+def _open(file: Callable[[], Path | io.BytesIO], where: str) -> Image.Image:
+    try:
+        with Image.open(file(), formats=_FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
             if image.format == "PNG":
                 # Pillow decodes without a look at the checksums; one flipped bit is another class.
                 image.verify()
         # Again, because a verified image is spent.
-        return Image.open(path, formats=_FORMATS)
-    except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist; check the path or the split's list.") from error
+        return Image.open(file(), formats=_FORMATS)
+    except FileNotFoundError:
+        raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UserError(
-            f"{path} is above the limit of {MAX_PIXELS:,} pixels ({error}); scale it down first."
+            f"{where} is above the limit of {MAX_PIXELS:,} pixels ({error}); scale it down first."
         ) from error
     except DAMAGE as error:
-        raise _damaged(path, error) from error
+        raise _damaged(where, error) from error
 
 
 def read_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:

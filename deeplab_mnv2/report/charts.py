@@ -91,24 +91,26 @@ def line_chart(
     )
 
 
-def calibration_chart(calibrations: Mapping[str, Mapping], note: str) -> Chart | None:
+def calibration_chart(
+    calibrations: Mapping[str, Mapping], note: str, counted_as: str = "pixels"
+) -> Chart | None:
     """Return accuracy by confidence in percent, from `calibration` of one or more runs.
 
-    With a single run, bars show the share of its pixels in each bin; a share of 1 would be a
-    quarter of the chart high.
+    With a single run, bars show the share of its pixels, or what they are `counted_as`, in each
+    bin; a share of 1 would be a quarter of the chart high.
     """
     series, bars = {}, []
     for name, found in calibrations.items():
         series[name] = [
-            (100 * confidence / pixels, 100 * correct / pixels)
-            for pixels, correct, confidence in _bins(found)
-            if pixels
+            (100 * confidence / number, 100 * correct / number)
+            for number, correct, confidence in _bins(found, counted_as)
+            if number
         ]
     chart = line_chart(
         "Calibration",
         series,
         x_label="confidence in %",
-        y_label="right pixels in %",
+        y_label=f"right {counted_as} in %",
         x_range=(0, 100),
         y_range=(0, 100),
         note=note,
@@ -117,12 +119,13 @@ def calibration_chart(calibrations: Mapping[str, Mapping], note: str) -> Chart |
         return None
     chart.diagonal = f"M{LEFT} {BOTTOM}L{RIGHT} {TOP}"
     if len(calibrations) == 1:
-        bins = list(_bins(*calibrations.values()))
-        total, step = sum(pixels for pixels, _, _ in bins), (RIGHT - LEFT) / len(bins)
-        for index, (pixels, _, _) in enumerate(bins):
-            height = (BOTTOM - TOP) / 4 * pixels / total
+        bins = list(_bins(next(iter(calibrations.values())), counted_as))
+        total, step = sum(number for number, _, _ in bins), (RIGHT - LEFT) / len(bins)
+        for index, (number, _, _) in enumerate(bins):
+            height = (BOTTOM - TOP) / 4 * number / total
             left, right = 100 * index / len(bins), 100 * (index + 1) / len(bins)
-            text = f"{100 * pixels / total:.1f} % of the pixels: {left:.0f} to {right:.0f} %"
+            share = f"{100 * number / total:.1f} % of the {counted_as}"
+            text = f"{share}: {left:.0f} to {right:.0f} %"
             bars.append((LEFT + index * step + 1, BOTTOM - height, step - 2, height, text))
     chart.bars = bars
     return chart
@@ -139,8 +142,8 @@ def ticks(low: float, high: float) -> list[float]:
     return [round(step * k, 12) for k in range(first, last + 1)]
 
 
-def _bins(found: Mapping) -> zip:
-    return zip(found["pixels"], found["correct"], found["confidence"], strict=True)
+def _bins(found: Mapping, counted_as: str) -> zip:
+    return zip(found[counted_as], found["correct"], found["confidence"], strict=True)
 
 
 def _between(value: float, ends: tuple[float, float], drawn: tuple[float, float]) -> float:

@@ -6,7 +6,8 @@ from typing import Any
 from deeplab_mnv2.report.charts import calibration_chart
 from deeplab_mnv2.report.comparison import Run, conclusion, verdict
 from deeplab_mnv2.report.page import Card, Panel, card, class_list, height_for, write_page
-from deeplab_mnv2.report.run_page import boundary_chart, training_charts
+from deeplab_mnv2.report.segmentation_page import boundary_chart
+from deeplab_mnv2.report.training_curves import training_charts
 from deeplab_mnv2.tasks.segmentation.drawing import change_layer_uri, class_layer_uri
 
 
@@ -39,7 +40,7 @@ def write_comparison(
         reach=[_reach(difference) for difference in found["differences"]],
         place=_place,
         names=names,
-        curves=[chart for chart in training_charts(histories) if chart],
+        curves=[chart for chart in training_charts(histories, "miou", "mIoU") if chart],
         measured=[chart for chart in measured if chart],
         cards=sorted(cards, key=lambda each: -each.keys["gain1"]),
         data={"names": names},

@@ -97,7 +97,8 @@ def colours() -> list[str]:
 
 def write_page(path: Path, template: str, **context: Any) -> None:
     """Render a template of this folder into one self-contained file."""
-    page = _TEMPLATES.get_template(template).render(colours=colours(), charts=charts, **context)
+    template_of = _TEMPLATES.get_template(template)
+    page = template_of.render(colours=colours(), charts=charts, **context)
     with replace_atomically(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
 

@@ -1,7 +1,8 @@
 """From a config to its task: the type of `config.model` decides."""
 
-from deeplab_mnv2.config import Config, DeepLabConfig
+from deeplab_mnv2.config import ClassifierConfig, Config, DeepLabConfig
 from deeplab_mnv2.errors import UserError
+from deeplab_mnv2.tasks.classification.task import ClassificationTask
 from deeplab_mnv2.tasks.segmentation.task import SegmentationTask
 from deeplab_mnv2.tasks.task import Task
 
@@ -15,5 +16,7 @@ def task_of(config: Config) -> Task:
     match config.model:
         case DeepLabConfig() as model:
             return SegmentationTask(config, model)
+        case ClassifierConfig() as model:
+            return ClassificationTask(config, model)
         case model:
-            raise UserError(f"{type(model).__name__} cannot be trained here; use ModelConfig.")
+            raise UserError(f"{type(model).__name__} is no network of a task; use ModelConfig.")

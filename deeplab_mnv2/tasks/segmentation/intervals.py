@@ -1,11 +1,12 @@
 """Intervals of mIoU and IoU over images, and of the difference of two systems over runs too."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from deeplab_mnv2.evaluation.bootstrap import Interval, intervals
+from deeplab_mnv2.evaluation import bootstrap
+from deeplab_mnv2.evaluation.bootstrap import Interval, RunScores, intervals
 from deeplab_mnv2.evaluation.ratios import mean_present
 from deeplab_mnv2.tasks.segmentation.metrics import iou_per_class
 
@@ -26,37 +27,17 @@ def difference_intervals(
 ) -> list[Interval | None]:
     """Return the intervals of mean score(second) - mean score(first); mIoU, then each class's IoU.
 
-    Each side holds one (N, C, C) a run, image by image in the same order. Both sides are scored on
-    the same drawn images. Where both have two runs or more, the interval covers other runs as well:
-    runs are too few to be drawn, so each side's mean is moved by Student's t times its standard
-    error over runs.
+    Each side holds one (N, C, C) a run, image by image in the same order; see
+    `bootstrap.difference_intervals`.
     """
-    scores = _scores([*first, *second])
-    sides = slice(0, len(first)), slice(len(first), None)
-    rng = np.random.default_rng(0)
-
-    def differences(times: np.ndarray) -> np.ndarray:
-        values = scores(times)  # (R, runs, 1 + C)
-        means = [values[:, side].mean(axis=1) for side in sides]
-        if min(len(first), len(second)) > 1:
-            means = [
-                mean + _error_over_runs(values[:, side], rng)
-                for mean, side in zip(means, sides, strict=True)
-            ]
-        return means[1] - means[0]
-
-    return _known(intervals(differences, len(first[0]), samples=samples), first[0])
+    found = bootstrap.difference_intervals(
+        _scores([*first, *second]), (len(first), len(second)), len(first[0]), samples=samples
+    )
+    return _known(found, first[0])
 
 
-def _error_over_runs(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return an error of the mean over runs for each resample (R, K), of values (R, runs, K)."""
-    runs = values.shape[1]
-    error = values.std(axis=1, ddof=1) / math.sqrt(runs)
-    return rng.standard_t(runs - 1, size=(len(values), 1)) * error
-
-
-def _scores(runs: Sequence[np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
-    """Return what maps `times` of `bootstrap.Scores`, (R, N), to each run's (R, runs, 1 + C)."""
+def _scores(runs: Sequence[np.ndarray]) -> RunScores:
+    """Return what scores each run's mIoU and IoU by class, (R, runs, 1 + C)."""
     confusions = np.stack(runs, axis=1)  # (N, runs, C, C)
     flat = confusions.reshape(len(confusions), math.prod(confusions.shape[1:])).astype(np.float64)
 
