@@ -19,24 +19,26 @@ from rich.progress import Progress
 
 from deeplab_mnv2 import weights
 from deeplab_mnv2.cli import command
-from deeplab_mnv2.config import Config, EvaluationConfig, ModelConfig, ScoringConfig
+from deeplab_mnv2.config import BackboneConfig, Config, EvaluationConfig, ScoringConfig
 from deeplab_mnv2.errors import UserError
+from deeplab_mnv2.models.classifier import Classifier
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.report.run_page import write_report
 from deeplab_mnv2.sharding import make_mesh
 from deeplab_mnv2.tasks.task import Evaluation
 from deeplab_mnv2.tasks.task_of import task_of
 from deeplab_mnv2.training.log import read_metrics
+from deeplab_mnv2.weights.model_weights import number_classes
 
 
-def evaluate(model: DeepLab, config: Config) -> Evaluation:
+def evaluate(model: DeepLab | Classifier, config: Config) -> Evaluation:
     """Score a model on `config.data.val` under `config.evaluation`, with progress.
 
     Raises:
         UserError: a setting or a file of the data set is at fault.
     """
     config = dataclasses.replace(config, model=model.config)
-    config.check()
+    config.check(trains=False)
     evaluator = task_of(config).evaluator(model, make_mesh(config.train))
     _, params, batch_stats = nnx.split(model, nnx.Param, nnx.BatchStat)
     with Progress(disable=jax.process_index() > 0) as progress:
@@ -55,7 +57,7 @@ def main() -> None:
     config = given.config
     path = command.weights_source(str(weights.PACKAGED))
     source = weights.read(path)
-    model = weights.build_deeplab(source)
+    model = weights.build(source)
     _refuse_other_model(config.model, model.config)
     if given.split:
         config.data.val.split = given.split
@@ -94,9 +96,14 @@ def _set_protocol(evaluation: ScoringConfig) -> None:
         evaluation.flip = True
 
 
-def _refuse_other_model(asked: ModelConfig, stored: ModelConfig) -> None:
-    """Refuse model settings from the command line that the weights were not trained under."""
-    for field in dataclasses.fields(ModelConfig):
+def _refuse_other_model(asked: BackboneConfig, stored: BackboneConfig) -> None:
+    """Refuse a page of another task, and settings that the weights were not trained under."""
+    if type(asked) is not type(stored):
+        raise UserError(
+            f"--config is an experiment with {type(asked).__name__}, but the weights are of "
+            f"{type(stored).__name__}; give an experiment of their own task."
+        )
+    for field in dataclasses.fields(stored):
         given, own = getattr(asked, field.name), getattr(stored, field.name)
         if f"model.{field.name}" in command.overridden() and given != own:
             remedy = "leave that setting out to score them as they are"
@@ -109,6 +116,8 @@ def _refuse_other_model(asked: ModelConfig, stored: ModelConfig) -> None:
 
 def _warn_of_other_classes(stored: tuple[str, ...], scored: tuple[str, ...]) -> None:
     # No error: names may be spelled differently, and those of imported weights are a guess.
+    if stored == number_classes(len(stored)):
+        return  # nobody named them
     different = [pair for pair in zip(stored, scored, strict=False) if pair[0] != pair[1]]
     if different:
         print(
@@ -123,8 +132,7 @@ def _print(evaluation: Evaluation, output: Path) -> None:
     stamp = result["protocol"]
     print(
         f"protocol {stamp['protocol_hash']}: {stamp['data_set']} {stamp['split']} "
-        f"({stamp['split_digest']}), stride {stamp['output_stride']}, scales {stamp['scales']}, "
-        f"flip {stamp['flip']}, padded to {stamp['pad_sizes']}, void excluded; "
+        f"({stamp['split_digest']}), {evaluation.conditions()}; "
         f"{result['compilations']} compilation(s)"
     )
     print(evaluation.table())

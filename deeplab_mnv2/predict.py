@@ -1,11 +1,12 @@
-"""Segment photographs: a label image and an overlay for each.
+"""Segment or classify photographs, by what the weights are for.
 
   python -m deeplab_mnv2.predict --output DIR [--weights FILE] IMAGE...
 
-FILE is also a run, RUN@best, a folder or hf://owner/name; by default it is the package's own.
-IMAGE is a file, a folder, a pattern in quotes ('*.jpg'), or - for a list on standard input.
-Leaves NAME.png, a palette PNG of class ids, and NAME_overlay.jpg in the output folder; NAME
-keeps the folders that tell images apart.
+FILE is also a run, RUN@best, a folder or hf://owner/name; by default it is the package's own,
+which segments. IMAGE is a file, a folder, a pattern in quotes ('*.jpg'), or - for a list on
+standard input. Segmentation leaves NAME.png, a palette PNG of class ids, and NAME_overlay.jpg in
+the output folder; NAME keeps the folders that tell images apart. Classification leaves
+predictions.csv, the five likeliest classes of each image.
 """
 
 import os
@@ -23,12 +24,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from deeplab_mnv2 import weights
 from deeplab_mnv2.cli import command
+from deeplab_mnv2.data.decode import Photo
 from deeplab_mnv2.data.lists import split_lines
 from deeplab_mnv2.data.photographs import find_photographs
 from deeplab_mnv2.errors import UserError, printable
 from deeplab_mnv2.files import replace_atomically
+from deeplab_mnv2.tasks.classification.classifier import Classifier, scaling_of
+from deeplab_mnv2.tasks.classification.predictions import (
+    classify,
+    print_predictions,
+    write_predictions,
+)
 from deeplab_mnv2.tasks.segmentation.segmenter import LONG_SIDE, Segmentation, Segmenter
-from deeplab_mnv2.tasks.segmentation.windows import Photo
 
 # Results that wait to be written; a photograph of 12 megapixels takes 150 MB until it is.
 _WAITING = 2
@@ -139,18 +146,12 @@ def main(arguments: list[str]) -> None:
     failures = []
     if results:
         command.require_writable(output, "--output")
-        source = command.weights_source(str(weights.PACKAGED))
-        segmenter = Segmenter.load(source, long_side=given.long_side)
+        source = weights.read(command.weights_source(str(weights.PACKAGED)))
         begin = time.perf_counter()
-        columns = TextColumn("segmenting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        columns = TextColumn("predicting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
         with Progress(*columns) as progress:
             task = progress.add_task("", total=len(results))
-            failures = predict(
-                segmenter,
-                results,
-                probabilities=given.probabilities,
-                on_done=lambda _: progress.advance(task),
-            )
+            failures = _predict(source, results, output, lambda _: progress.advance(task))
         seconds = time.perf_counter() - begin
         done = len(results) - len(failures)
         print(f"{done} image{'s' * (done != 1)} in {seconds:.1f} s; see {printable(output)}")
@@ -158,6 +159,30 @@ def main(arguments: list[str]) -> None:
         print(f"error: {sentence}", file=sys.stderr)
     if misses or failures:
         sys.exit(1)
+
+
+def _predict(
+    source: weights.Weights,
+    results: dict[Path, Path],
+    output: Path,
+    on_done: Callable[[Path], None],
+) -> list[str]:
+    """Write the results of what the weights are for; return a sentence for each damaged image."""
+    given = flags.FLAGS
+    if source.kind != "classification":
+        model = weights.build_deeplab(source)
+        segmenter = Segmenter(model, source.class_names, long_side=given.long_side)
+        return predict(segmenter, results, probabilities=given.probabilities, on_done=on_done)
+    if given.probabilities:
+        raise UserError(
+            "--probabilities is for segmentation; predictions.csv has them for a classifier."
+        )
+    network = weights.build_classifier(source)
+    classifier = Classifier(network, source.class_names, scaling=scaling_of(source))
+    found, failures = classify(classifier, list(results), on_done)
+    write_predictions(found, output / "predictions.csv")
+    print_predictions(found)
+    return failures
 
 
 def _listed() -> list[str]:

@@ -38,8 +38,10 @@ class Config(Section):
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
     evaluation: ScoringConfig = dataclasses.field(default_factory=EvaluationConfig)
 
-    def check(self) -> None:
+    def check(self, *, trains: bool = True) -> None:
         """Check every section, and the settings against each other, before anything is built.
+
+        To score only, the training data need not be there (`trains` false).
 
         Raises:
             UserError: a setting is out of range or does not fit another.
@@ -56,9 +58,9 @@ class Config(Section):
         self._check_kinds()
         match model:
             case DeepLabConfig():
-                self._check_segmentation(model)
+                self._check_segmentation(model, trains)
             case ClassifierConfig():
-                self._check_classification(model)
+                self._check_classification(model, trains)
 
     def _check_kinds(self) -> None:
         for kind, sections in _SECTIONS.items():
@@ -70,7 +72,7 @@ class Config(Section):
                         f"{wanted.__name__}(...) for a network of {kind.__name__}",
                     )
 
-    def _check_segmentation(self, model: DeepLabConfig) -> None:
+    def _check_segmentation(self, model: DeepLabConfig, trains: bool) -> None:
         data, train = self.data, self.train
         check_loss(self.loss, model.num_classes)
         stride = model.output_stride
@@ -83,10 +85,10 @@ class Config(Section):
         train.require(
             model.decoder or "decoder" not in train.freeze, "freeze", "parts that the model has"
         )
-        for split in (data.train, data.val):
+        for split in (data.train, data.val) if trains else (data.val,):
             self._check_classes(split, model.num_classes)
 
-    def _check_classification(self, model: ClassifierConfig) -> None:
+    def _check_classification(self, model: ClassifierConfig, trains: bool) -> None:
         loss, train = self.loss, self.train
         if isinstance(loss, CrossEntropy):
             check_loss(loss, model.num_classes)
@@ -98,10 +100,10 @@ class Config(Section):
         train.require(
             not {"aspp", "decoder"} & {*train.freeze}, "freeze", "parts that the model has"
         )
-        self._check_classes(self.data.train, model.num_classes)
+        if trains:
+            self._check_classes(self.data.train, model.num_classes)
         # TensorFlow's ImageNet networks have a background class in front of the 1,000.
-        classes = len(self.data.val.class_names)
-        if (classes, model.num_classes) != (1000, 1001):
+        if trains or (len(self.data.val.class_names), model.num_classes) != (1000, 1001):
             self._check_classes(self.data.val, model.num_classes)
 
     def _check_classes(self, data_set: DataSet, num_classes: int) -> None:

@@ -1,6 +1,7 @@
 """Image, label and array files to arrays, refusing what would be trained on wrongly."""
 
 import io
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ from PIL import Image, ImageOps
 
 from deeplab_mnv2.config import IGNORE_LABEL
 from deeplab_mnv2.errors import UserError
+
+# What a caller may hold a photograph as.
+Photo = str | os.PathLike[str] | Image.Image | np.ndarray
 
 # 100 megapixels: above the largest camera, below what exhausts memory when decoded.
 MAX_PIXELS = 100_000_000
@@ -38,6 +42,24 @@ def read_image(path: Path) -> np.ndarray:
     """
     with open_image(path) as image:
         return to_rgb(image)
+
+
+def photo_pixels(photo: Photo) -> np.ndarray:
+    """Return a photograph as (H, W, 3) uint8 RGB.
+
+    Raises:
+        UserError: the file cannot be read, or the array is of another form.
+    """
+    if isinstance(photo, np.ndarray):
+        if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3 or not photo.size:
+            raise UserError(
+                f"An array of shape {photo.shape} and type {photo.dtype} is no photograph; give "
+                "(H, W, 3) uint8 RGB."
+            )
+        return photo
+    if isinstance(photo, Image.Image):
+        return to_rgb(photo)
+    return read_image(Path(photo))
 
 
 def to_rgb(image: Image.Image) -> np.ndarray:

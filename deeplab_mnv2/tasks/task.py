@@ -28,6 +28,10 @@ class Evaluation(Protocol):
         """Return the scores in one line."""
         ...
 
+    def conditions(self) -> str:
+        """Return in a few words how the images were scored, from the protocol."""
+        ...
+
     def table(self) -> str:
         """Return the scores of each class, a line each."""
         ...

@@ -5,7 +5,14 @@ model = weights.load("deeplab.tflite")
 """
 
 from deeplab_mnv2.weights.hugging_face import to_hugging_face
-from deeplab_mnv2.weights.model_weights import Weights, build, build_deeplab, fill, from_model
+from deeplab_mnv2.weights.model_weights import (
+    Weights,
+    build,
+    build_classifier,
+    build_deeplab,
+    fill,
+    from_model,
+)
 from deeplab_mnv2.weights.native import save
 from deeplab_mnv2.weights.norm_statistics import calibrate
 from deeplab_mnv2.weights.reading import PACKAGED, load, load_classifier, read
@@ -15,6 +22,7 @@ __all__ = [
     "PACKAGED",
     "Weights",
     "build",
+    "build_classifier",
     "build_deeplab",
     "calibrate",
     "fill",

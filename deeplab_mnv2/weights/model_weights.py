@@ -38,7 +38,8 @@ class Weights:
     `revision`, and `norm="folded"` where the source held no norm statistics: mean 0 and
     variance 1 then stand in, exact for inference; `calibrate` measures real ones. Of a run it
     tells the `checkpoint`, a step, in place of a digest.
-    `class_names` are those of a segmentation network, () where nothing tells them.
+    `class_names` are () where nothing tells them. `scaling` is how the images of a classifier are
+    scaled and cropped, by the names of `ClassificationEvaluationConfig`; {} where nothing tells.
     """
 
     tensors: dict[str, np.ndarray]
@@ -46,6 +47,7 @@ class Weights:
     provenance: dict[str, str]
     scores: dict[str, Any] | None = None
     class_names: tuple[str, ...] = ()
+    scaling: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def kind(self) -> Kind:
@@ -71,8 +73,6 @@ def from_model(
 ) -> Weights:
     """Return the weights of a model, copied to the host; its classes are numbered unless named."""
     tensors = {name: np.asarray(value[...]) for name, value in variables(model).items()}
-    if isinstance(model, Classifier):
-        return Weights(tensors, model.config, dict(provenance))
     names = tuple(class_names) or number_classes(model.config.num_classes)
     return Weights(tensors, model.config, dict(provenance), class_names=names)
 
@@ -96,6 +96,21 @@ def build(weights: Weights, *, output_stride: int = 0) -> DeepLab | Classifier:
     model = abstract_model(config)
     fill(model, weights)
     model.eval()
+    return model
+
+
+def build_classifier(weights: Weights) -> Classifier:
+    """Return the classifier of `weights` (see `build`).
+
+    Raises:
+        UserError: they are another network's, or as `build`.
+    """
+    model = build(weights)
+    if not isinstance(model, Classifier):
+        raise UserError(
+            f"{weights.provenance['source']} holds a {weights.kind} network and no classifier; "
+            "open it with weights.load."
+        )
     return model
 
 

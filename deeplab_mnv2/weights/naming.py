@@ -17,6 +17,11 @@ CONFIGS: dict[Kind, type[BackboneConfig]] = {
     "backbone": BackboneConfig,
 }
 
+# The score of each in `eval.json`.
+SCORES: dict[Kind, str] = {"segmentation": "miou", "classification": "top1"}
+# The fields of `ClassificationEvaluationConfig` that say what a classifier sees of an image.
+SCALING = ("resize", "crop_size", "interpolation")
+
 # The blocks of the backbone in order, as our tensors name them.
 BLOCKS = tuple(
     f"backbone.stages.{stage}.{block}"

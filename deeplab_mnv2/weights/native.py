@@ -61,6 +61,7 @@ def to_bytes(
         "kind": weights.kind,
         "config": json.dumps(to_dict(weights.config)),
         "class_names": json.dumps(weights.class_names),
+        "scaling": json.dumps(weights.scaling),
         "provenance": json.dumps(provenance),
         "scores": json.dumps(weights.scores if scores is None else dict(scores)),
         "digest": _digest(tensors),
@@ -103,6 +104,9 @@ def from_native(
         class_names = json.loads(metadata.get("class_names", "[]"))
         if not isinstance(class_names, list) or not all(isinstance(n, str) for n in class_names):
             raise TypeError(f"class_names={class_names!r}")
+        scaling = json.loads(metadata.get("scaling", "{}"))
+        if not isinstance(scaling, dict):
+            raise TypeError(f"scaling={scaling!r}")
         kind = metadata["kind"]
         if kind not in CONFIGS:
             raise ValueError(f"kind {kind!r}")
@@ -118,7 +122,7 @@ def from_native(
     }
     provenance = {**first, **stored, **provenance}
     tensors = {name: array.astype(np.float32) for name, array in tensors.items()}
-    return Weights(tensors, config, provenance, scores, tuple(class_names))
+    return Weights(tensors, config, provenance, scores, tuple(class_names), scaling)
 
 
 def _digest(tensors: Mapping[str, np.ndarray]) -> str:

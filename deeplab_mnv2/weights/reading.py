@@ -12,7 +12,7 @@ from deeplab_mnv2.weights.frozen_graph.graph import read_frozen_graph
 from deeplab_mnv2.weights.keras import read_keras
 from deeplab_mnv2.weights.model_weights import (
     Weights,
-    build,
+    build_classifier,
     build_deeplab,
     check,
     number_classes,
@@ -33,7 +33,8 @@ def read(path: str) -> Weights:
     `path` is a file (.safetensors, .tflite, .pb, .h5, .keras, .pth), a folder with config.json
     and model.safetensors, hf://owner/name[@revision], or the folder of a run, whose newest
     checkpoint is read unless it is written RUN@best or RUN@4000.
-    Where the file does not name its classes, 21 get VOC's names and other numbers count them.
+    Where the file does not name its classes, 21 of segmentation get VOC's names, and others are
+    numbered.
 
     Raises:
         UserError: nothing is there, it is damaged, or of another network.
@@ -48,9 +49,10 @@ def read(path: str) -> Weights:
         weights = _read_folder(Path(path), {"source": path})
     else:
         weights = _read_file(path)
-    if weights.kind == "segmentation" and not weights.class_names:
+    if weights.kind != "backbone" and not weights.class_names:
         count = weights.config.num_classes
-        weights.class_names = VOC_CLASSES if count == len(VOC_CLASSES) else number_classes(count)
+        is_voc = weights.kind == "segmentation" and count == len(VOC_CLASSES)
+        weights.class_names = VOC_CLASSES if is_voc else number_classes(count)
     return check(weights)
 
 
@@ -71,12 +73,7 @@ def load_classifier(path: str) -> Classifier:
     Raises:
         UserError: as `read`, or the file holds no classifier.
     """
-    model = build(read(path))
-    if isinstance(model, DeepLab):
-        raise UserError(
-            f"{path} holds a segmentation network and no classifier; open it with weights.load."
-        )
-    return model
+    return build_classifier(read(path))
 
 
 def _read_file(path: str) -> Weights:

@@ -13,7 +13,7 @@ from deeplab_mnv2.config import model_from_dict
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.files import read_json, reason
 from deeplab_mnv2.weights.model_weights import Weights, build, weights_digest
-from deeplab_mnv2.weights.naming import CONFIGS
+from deeplab_mnv2.weights.naming import CONFIGS, SCALING, SCORES
 
 
 def find_run(path: str) -> tuple[Path, str] | None:
@@ -55,6 +55,8 @@ def read_run(folder: Path, which: str) -> Weights:
     step, tensors = _restore(folder.absolute() / "checkpoints", which)
     provenance = {"source": str(folder), "checkpoint": str(step)}
     weights = Weights(tensors, config, provenance, class_names=tuple(class_names))
+    if weights.kind == "classification" and isinstance(settings.get("evaluation"), dict):
+        weights.scaling = {name: settings["evaluation"].get(name) for name in SCALING}
     weights.scores = _scores(folder / "eval.json", weights)
     return weights
 
@@ -169,6 +171,6 @@ def _scores(path: Path, weights: Weights) -> dict[str, Any] | None:
     try:
         if found["protocol"]["weights"] != weights_digest(params, batch_stats):
             return None
-        return {name: found[name] for name in ("miou", "ci95", "images", "protocol")}
+        return {name: found[name] for name in (SCORES[weights.kind], "ci95", "images", "protocol")}
     except (KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged ({error}); evaluate the run again.") from error

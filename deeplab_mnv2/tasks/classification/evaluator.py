@@ -83,6 +83,13 @@ class ClassificationEvaluation:
             f"{100 * high:.2f}), top-5 {100 * result['top5']:.2f} % on {result['images']} images"
         )
 
+    def conditions(self) -> str:
+        stamp = self.result["protocol"]
+        return (
+            f"shorter side {stamp['resize'] or 'as it is'}, the middle {stamp['crop_size']} x "
+            f"{stamp['crop_size']}, {stamp['interpolation']}"
+        )
+
     def table(self) -> str:
         """Return accuracy by class and its 95 % interval in percent; of many classes the worst."""
         accuracy = {n: value for n, value in self.result["accuracy"].items() if value is not None}

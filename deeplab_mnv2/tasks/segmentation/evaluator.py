@@ -84,6 +84,13 @@ class SegmentationEvaluation:
             f"{result['images']} images"
         )
 
+    def conditions(self) -> str:
+        stamp = self.result["protocol"]
+        return (
+            f"stride {stamp['output_stride']}, scales {stamp['scales']}, flip {stamp['flip']}, "
+            f"padded to {stamp['pad_sizes']}, void excluded"
+        )
+
     def table(self) -> str:
         """Return IoU by class and its 95 % interval in percent, "-" where there is none."""
         width = max(map(len, self.result["iou"]))

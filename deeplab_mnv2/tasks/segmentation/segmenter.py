@@ -21,11 +21,12 @@ from PIL import Image
 
 from deeplab_mnv2 import weights
 from deeplab_mnv2.config import PAD_SIZES
+from deeplab_mnv2.data.decode import Photo
 from deeplab_mnv2.data.palette import voc_palette
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.tasks.segmentation.drawing import overlay, photo_uri
-from deeplab_mnv2.tasks.segmentation.windows import WINDOW, Canvas, Photo
+from deeplab_mnv2.tasks.segmentation.windows import WINDOW, Canvas
 from deeplab_mnv2.weights.model_weights import number_classes
 
 # Rows that are painted at a time: painting takes some 80 bytes a pixel.

@@ -9,15 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from PIL import Image
 
 from deeplab_mnv2.config import ModelConfig
-from deeplab_mnv2.data.decode import read_image, to_rgb
-from deeplab_mnv2.errors import UserError
+from deeplab_mnv2.data.decode import Photo, photo_pixels
 from deeplab_mnv2.models.layers import sample_positions
 from deeplab_mnv2.tasks.segmentation.padding import padded_shape
-
-Photo = str | os.PathLike[str] | Image.Image | np.ndarray
 
 # Most pixels, with padding, that the network sees at once; some 1.5 GB at width 1.
 LARGEST = 2049**2
@@ -31,7 +27,7 @@ class Canvas:
     """A photograph on its way through the network, window by window."""
 
     def __init__(self, photo: Photo, config: ModelConfig, long_side: int, pad_sizes: Sequence[int]):
-        self.photo = _pixels(photo)
+        self.photo = photo_pixels(photo)
         self.path = Path(photo) if isinstance(photo, str | os.PathLike) else None
         self.config = config
         longest = max(self.photo.shape[:2])
@@ -118,20 +114,6 @@ class Canvas:
         # The photograph was scaled by areas, which have their centres at half pixels.
         at = sample_positions(np.arange(full), scaled, full, align_corners=False)
         return sample_positions(at, points, self.padded[axis], self.config.align_corners)
-
-
-def _pixels(photo: Photo) -> np.ndarray:
-    """Return a photograph as (H, W, 3) uint8 RGB."""
-    if isinstance(photo, np.ndarray):
-        if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3 or not photo.size:
-            raise UserError(
-                f"An array of shape {photo.shape} and type {photo.dtype} is no photograph; give "
-                "(H, W, 3) uint8 RGB."
-            )
-        return photo
-    if isinstance(photo, Image.Image):
-        return to_rgb(photo)
-    return read_image(Path(photo))
 
 
 def _starts(length: int, side: int, stride: int) -> list[int]:

@@ -1,0 +1,188 @@
+"""Photographs in, their likeliest classes out: what `predict` and notebooks use."""
+
+import dataclasses
+import html
+import io
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from jax import Array
+from PIL import Image
+
+from deeplab_mnv2 import weights
+from deeplab_mnv2.config import ClassificationEvaluationConfig
+from deeplab_mnv2.data.decode import Photo, photo_pixels
+from deeplab_mnv2.errors import UserError
+from deeplab_mnv2.models import classifier
+from deeplab_mnv2.tasks.classification.transforms import centre
+from deeplab_mnv2.weights.model_weights import number_classes
+
+# Photographs that the network sees at a time.
+_BATCH = 16
+# Height of a photograph in a notebook, in pixels.
+_NOTEBOOK_HEIGHT = 240
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Classification:
+    """A photograph and how likely each class is; a notebook shows it as a picture.
+
+    `photo` is (H, W, 3) uint8 RGB, upright; `probabilities` (classes,) float32; `path` the file it
+    was read from, if any.
+    """
+
+    photo: np.ndarray
+    probabilities: np.ndarray
+    class_names: tuple[str, ...]
+    path: Path | None = None
+
+    @property
+    def label(self) -> str:
+        """The likeliest class."""
+        return self.class_names[int(self.probabilities.argmax())]
+
+    def top(self, number: int = 5) -> list[tuple[str, float]]:
+        """Return the likeliest classes and their probabilities."""
+        order = np.argsort(-self.probabilities, kind="stable")[:number]
+        return [(self.class_names[i], float(self.probabilities[i])) for i in order]
+
+    def __repr__(self) -> str:
+        height, width = self.photo.shape[:2]
+        classes = ", ".join(f"{name} {share:.1%}" for name, share in self.top())
+        return f"Classification({width} x {height}: {classes})"
+
+    def _repr_png_(self) -> bytes:
+        picture = Image.fromarray(self.photo)
+        picture.thumbnail((4 * _NOTEBOOK_HEIGHT, _NOTEBOOK_HEIGHT))
+        buffer = io.BytesIO()
+        picture.save(buffer, "PNG")
+        return buffer.getvalue()
+
+    def _repr_markdown_(self) -> str:
+        rows = "".join(f"| {html.escape(name)} | {share:.1%} |\n" for name, share in self.top())
+        return f"| class | probability |\n| --- | ---: |\n{rows}"
+
+
+class Classifier:
+    """A network that tells what a photograph shows: `Classifier.load(FILE)(photo)`.
+
+    A photograph is scaled and cropped as in `scaling`, which is how `evaluate` scores it.
+    `class_names` () numbers the classes; `load` has their names and the scaling from the file.
+
+    Raises:
+        UserError: the network takes no colour images, or has another number of classes.
+    """
+
+    def __init__(
+        self,
+        network: classifier.Classifier,
+        class_names: Sequence[str] = (),
+        *,
+        scaling: ClassificationEvaluationConfig | None = None,
+    ):
+        config = network.config
+        if config.in_channels != 3:
+            raise UserError(
+                f"The network takes images of {config.in_channels} channels, but photographs "
+                "have 3; call the network itself on arrays."
+            )
+        self.class_names = tuple(class_names) or number_classes(config.num_classes)
+        if len(self.class_names) != config.num_classes:
+            raise UserError(
+                f"{len(self.class_names)} class names are given, but the network has "
+                f"{config.num_classes} classes; name each of them."
+            )
+        self.scaling = scaling or ClassificationEvaluationConfig()
+        self.scaling.check(config.output_stride)
+        self._mean_pixel = config.mean_pixel
+        # Weights are constants of the program; see `segmenter.Segmenter`.
+        self._probabilities = jax.jit(partial(_probabilities, *nnx.split(network)))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], class_names: Sequence[str] = ()) -> "Classifier":
+        """Return the classifier with the weights of a file, a folder, a run or hf://owner/name.
+
+        Classes are called as the file calls them (see `weights.read`) unless named here.
+
+        Raises:
+            UserError: the weights cannot be read, or are no classifier's.
+        """
+        source = weights.read(os.fspath(path))
+        network = weights.build_classifier(source)
+        names = class_names or source.class_names
+        return cls(network, names, scaling=scaling_of(source))
+
+    def __call__(self, photo: Photo) -> Classification:
+        """Return the classes of a file, a PIL image or an array (H, W, 3) uint8 RGB.
+
+        Raises:
+            UserError: the file is missing or damaged, or the array is of another form.
+        """
+        return next(self.batch([photo]))
+
+    def batch(
+        self,
+        photos: Iterable[Photo],
+        *,
+        on_error: Callable[[Photo, UserError], None] | None = None,
+    ) -> Iterator[Classification]:
+        """Yield the classes of many photographs, in order; threads read ahead.
+
+        A photograph that cannot be read is left out where `on_error` is given, which is called
+        with it.
+
+        Raises:
+            UserError: as `__call__`, where `on_error` is not given.
+        """
+        photos = iter(photos)
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
+            while group := list(islice(photos, _BATCH)):
+                jobs = [(photo, threads.submit(self._read, photo)) for photo in group]
+                readable: list[tuple[Photo, np.ndarray, np.ndarray]] = []
+                for photo, job in jobs:
+                    try:
+                        readable.append((photo, *job.result()))
+                    except UserError as error:
+                        if on_error is None:
+                            raise
+                        on_error(photo, error)
+                yield from self._classify(readable)
+
+    def _read(self, photo: Photo) -> tuple[np.ndarray, np.ndarray]:
+        pixels = photo_pixels(photo)
+        return pixels, centre(pixels, self.scaling, self._mean_pixel)
+
+    def _classify(
+        self, group: list[tuple[Photo, np.ndarray, np.ndarray]]
+    ) -> Iterator[Classification]:
+        if not group:
+            return
+        images = np.stack([crop for _, _, crop in group])
+        if len(group) > 1:
+            # A short batch is filled up, so that one size is compiled besides a single photograph.
+            images = np.pad(images, [(0, _BATCH - len(group)), (0, 0), (0, 0), (0, 0)])
+        found = np.asarray(self._probabilities(images))
+        for (photo, pixels, _), probabilities in zip(group, found, strict=False):
+            path = Path(photo) if isinstance(photo, str | os.PathLike) else None
+            yield Classification(pixels, probabilities, self.class_names, path)
+
+
+def scaling_of(source: weights.Weights) -> ClassificationEvaluationConfig:
+    """Return how images are scaled for a classifier: as its file says, else ImageNet's way."""
+    config = ClassificationEvaluationConfig()
+    known: dict[str, Any] = {n: v for n, v in source.scaling.items() if v is not None}
+    return dataclasses.replace(config, **known)
+
+
+def _probabilities(graphdef: nnx.GraphDef, state: nnx.State, images: Array) -> Array:
+    network = nnx.merge(graphdef, state)
+    network.eval()
+    return jax.nn.softmax(network(network.normalize(images)))
