@@ -8,7 +8,7 @@ from deeplab_mnv2.weights.hugging_face import to_hugging_face
 from deeplab_mnv2.weights.model_weights import Weights, build, build_deeplab, fill, from_model
 from deeplab_mnv2.weights.native import save
 from deeplab_mnv2.weights.norm_statistics import calibrate
-from deeplab_mnv2.weights.reading import PACKAGED, load, load_classifier, read
+from deeplab_mnv2.weights.reading import PACKAGED, load, load_classifier, load_detector, read
 from deeplab_mnv2.weights.run import find_run
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "from_model",
     "load",
     "load_classifier",
+    "load_detector",
     "read",
     "save",
     "to_hugging_face",

@@ -5,15 +5,16 @@ from typing import Literal
 
 import numpy as np
 
-from deeplab_mnv2.config import BackboneConfig, ClassifierConfig, DeepLabConfig
+from deeplab_mnv2.config import BackboneConfig, ClassifierConfig, DeepLabConfig, SsdLiteConfig
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.models.mobilenet_v2 import STAGES, STEM_CHANNELS, make_divisible
 
-Kind = Literal["segmentation", "classification", "backbone"]
+Kind = Literal["segmentation", "classification", "detection", "backbone"]
 # What a file of each kind is described by.
 CONFIGS: dict[Kind, type[BackboneConfig]] = {
     "segmentation": DeepLabConfig,
     "classification": ClassifierConfig,
+    "detection": SsdLiteConfig,
     "backbone": BackboneConfig,
 }
 
@@ -83,6 +84,8 @@ def read_kind(tensors: Mapping[str, np.ndarray]) -> Kind:
     parts = {part_of(name) for name in tensors}
     if "aspp" in parts:
         return "segmentation"
+    if "class_heads" in parts:
+        return "detection"
     return "classification" if "classifier" in parts else "backbone"
 
 
@@ -101,6 +104,11 @@ def backbone_channels(width: float, divisible_by: int) -> list[int]:
     """Return the output channels of the stem and of every block."""
     base = [STEM_CHANNELS] + [c for _, c, repeats, _ in STAGES for _ in range(repeats)]
     return [make_divisible(channels * width, divisible_by) for channels in base]
+
+
+def is_logits(layer: str) -> bool:
+    """Return whether a layer ends a network: a convolution with a bias and without norm."""
+    return layer == "classifier" or layer.endswith(".predict")
 
 
 def part_of(name: str) -> str:

@@ -9,14 +9,17 @@ from jax import Array, lax
 
 from deeplab_mnv2.tasks.detection.box_coding import areas, decode, overlaps
 
+# Scores (C, A) of boxes that are left, and each class's best (C,).
+_Carry = tuple[Array, Array]
+
 
 class Detections(NamedTuple):
-    """The boxes found in a batch, best first; beyond the first `count` all are 0."""
+    """The boxes found in a batch, best first; beyond an image's `counts` all are 0."""
 
     boxes: Array  # (B, D, 4) float32, normalised, within the image
     scores: Array  # (B, D) float32
     classes: Array  # (B, D) int32, without background
-    count: Array  # (B,) int32
+    counts: Array  # (B,) int32
 
 
 @partial(jax.jit, static_argnames=("score_threshold", "nms_iou", "max_detections"))
@@ -59,10 +62,8 @@ def _best_of_image(
     `boxes` (A, 4), `scores` (C, A).
     """
 
-    def take(
-        carry: tuple[Array, Array], _: None
-    ) -> tuple[tuple[Array, Array], tuple[Array, Array, Array]]:
-        scores, best = carry  # (C, A) and each class's best (C,)
+    def take(carry: _Carry, _: None) -> tuple[_Carry, tuple[Array, Array, Array]]:
+        scores, best = carry
         chosen = jnp.argmax(best)
         row = scores[chosen]
         index = jnp.argmax(row)
