@@ -102,7 +102,7 @@ class VocBoxes(Section):
     def _forms(self, entry: str) -> tuple[str, ...]:
         """Return the names of images that an entry may mean."""
         below = entry.lstrip("/").removeprefix(f"{self.images}/")
-        return below, str(Path(below).with_suffix("")) if below else below
+        return below, os.path.splitext(below)[0]
 
     def _place(self, name: str) -> Path:
         return Path(os.path.expanduser(self.root)) / name.replace("{split}", self.split)

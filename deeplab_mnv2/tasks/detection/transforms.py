@@ -41,7 +41,8 @@ def check_example(example: Mapping[str, Any], num_classes: int) -> None:
         raise UserError(
             f"{name} has the image {_shown(image)}; the data set must give (H, W, 3) uint8."
         )
-    count = np.size(example.get("label"))
+    label = example.get("label")
+    count = label.size if isinstance(label, np.ndarray) else 0
     expected = {
         "label": ((count,), "iu"),
         "boxes": ((count, 4), "f"),
