@@ -130,7 +130,7 @@ def test_deep_and_long_files_end_in_words(root):
 
 
 def test_what_is_missing_is_named(root):
-    with pytest.raises(UserError, match=r"test\.txt does not exist.*there are trainval"):
+    with pytest.raises(UserError, match=r"test\.txt does not exist; .* there are trainval"):
         VocBoxes(root=str(root), split="test").open()
     (root / "Annotations/2007_1.xml").unlink()
     with pytest.raises(UserError, match=r"2007_1\.xml, the boxes of an image, does not exist"):

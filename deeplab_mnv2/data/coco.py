@@ -14,6 +14,7 @@ import numpy as np
 from deeplab_mnv2.config.checks import Section
 from deeplab_mnv2.data.boxes import Annotation, box_example, boxes_digest, check_size
 from deeplab_mnv2.data.decode import read_image
+from deeplab_mnv2.data.places import absent, place, require_folder
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.files import reason
 
@@ -48,16 +49,16 @@ class Coco(Section):
         Raises:
             UserError: the file is missing or not in COCO's format, or there is no such folder.
         """
-        path, images = self._place(self.annotations), self._place(self.images)
-        if not path.is_file():
-            raise UserError(
-                f"{path} does not exist; set the data set's root to the folder that holds COCO's "
-                "annotations and images, or its annotations to the file you have."
+        path, images = (
+            place(self.root, name, self.split) for name in (self.annotations, self.images)
+        )
+        if not os.path.isfile(path):
+            remedy = (
+                "set the data set's root to the folder that holds COCO's annotations and images, "
+                "or its annotations to the file you have"
             )
-        if not images.is_dir():
-            raise UserError(
-                f"{images} does not exist; set the data set's images to the folder of its images."
-            )
+            raise UserError(absent(path, "file", remedy))
+        require_folder(images, "set the data set's images to the folder of its images")
         status = path.stat()
         # Read again where it has changed: class names, digest and examples ask one by one.
         return _read(path, images, status.st_mtime_ns, status.st_size)
@@ -66,9 +67,6 @@ class Coco(Section):
         source = self.open()
         objects = ((name, source.annotation(i)) for i, name in enumerate(source.names))
         return boxes_digest(source.class_names, objects)
-
-    def _place(self, name: str) -> Path:
-        return Path(os.path.expanduser(self.root)) / name.replace("{split}", self.split)
 
 
 @dataclasses.dataclass(frozen=True)

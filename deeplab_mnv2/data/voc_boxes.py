@@ -15,6 +15,7 @@ from deeplab_mnv2.data.classes import VOC_CLASSES
 from deeplab_mnv2.data.decode import read_image
 from deeplab_mnv2.data.lists import read_lines, readings
 from deeplab_mnv2.data.photographs import files_below, is_image
+from deeplab_mnv2.data.places import SHOWN, absent, place, require_folder
 from deeplab_mnv2.errors import UserError, printable
 from deeplab_mnv2.files import reason
 
@@ -46,7 +47,7 @@ class VocBoxes(Section):
     @property
     def class_names(self) -> tuple[str, ...]:
         path = self._place(self.classes)
-        return box_class_names(path) if path.is_file() else VOC_CLASSES[1:]
+        return box_class_names(path) if os.path.isfile(path) else VOC_CLASSES[1:]
 
     def open(self) -> "VocBoxesSource":
         """Find the images; they and their boxes are read when an example is asked for.
@@ -56,11 +57,11 @@ class VocBoxes(Section):
         """
         images, annotations = self._place(self.images), self._place(self.annotations)
         for folder in (images, annotations):
-            if not folder.is_dir():
-                raise UserError(
-                    f"{folder} does not exist; set the data set's root to a folder in VOC's "
-                    "layout, or its images and annotations to the folders you have."
-                )
+            remedy = (
+                "set the data set's root to a folder in VOC's layout, or its images and "
+                "annotations to the folders you have"
+            )
+            require_folder(folder, remedy)
         found = images_below(images)
         chosen = self._listed(found) if self.lists else sorted(found)
         if not chosen:
@@ -80,12 +81,10 @@ class VocBoxes(Section):
 
     def _listed(self, found: Mapping[str, Path]) -> list[str]:
         path = self._place(self.lists)
-        if not path.is_file():
+        if not os.path.isfile(path):
             there = sorted(other.stem for other in path.parent.glob(f"*{path.suffix}"))
-            raise UserError(
-                f"{path} does not exist, so the split {self.split!r} is unknown; "
-                + (f"there are {', '.join(there)}." if there else f"{path.parent} holds no lists.")
-            )
+            known = f"there are {', '.join(there)[:SHOWN]}" if there else "there are no lists"
+            raise UserError(absent(path, "file", f"choose a split whose list exists, {known}"))
         names = []
         for number, line in read_lines(path, "surrogateescape"):
             forms = [form for reading in readings(line) for form in self._forms(reading[0])]
@@ -105,7 +104,7 @@ class VocBoxes(Section):
         return below, os.path.splitext(below)[0]
 
     def _place(self, name: str) -> Path:
-        return Path(os.path.expanduser(self.root)) / name.replace("{split}", self.split)
+        return place(self.root, name, self.split)
 
 
 @dataclasses.dataclass(frozen=True)

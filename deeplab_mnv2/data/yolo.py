@@ -12,6 +12,7 @@ from deeplab_mnv2.config.checks import Section
 from deeplab_mnv2.data.boxes import Annotation, annotation, box_example, boxes_digest
 from deeplab_mnv2.data.decode import read_image
 from deeplab_mnv2.data.lists import read_lines
+from deeplab_mnv2.data.places import absent, place, require_folder
 from deeplab_mnv2.data.voc_boxes import box_class_names, images_below
 from deeplab_mnv2.errors import UserError, printable
 
@@ -40,8 +41,8 @@ class Yolo(Section):
     @property
     def class_names(self) -> tuple[str, ...]:
         path = self._place(self.classes)
-        if not path.is_file():
-            raise UserError(f"{path} does not exist; write the classes there, one a line.")
+        if not os.path.isfile(path):
+            raise UserError(absent(path, "file", "write the classes there, one a line"))
         return box_class_names(path)
 
     def open(self) -> "YoloSource":
@@ -53,11 +54,11 @@ class Yolo(Section):
         """
         images, labels = self._place(self.images), self._place(self.labels)
         for folder in (images, labels):
-            if not folder.is_dir():
-                raise UserError(
-                    f"{folder} does not exist; set the data set's root to a folder in YOLO's "
-                    "layout, or its images and labels to the folders you have."
-                )
+            remedy = (
+                "set the data set's root to a folder in YOLO's layout, or its images and labels "
+                "to the folders you have"
+            )
+            require_folder(folder, remedy)
         found = images_below(images)
         if not found:
             raise UserError(f"{images} holds no images; add some or choose another split.")
@@ -81,7 +82,7 @@ class Yolo(Section):
         return boxes_digest(source.class_names, objects)
 
     def _place(self, name: str) -> Path:
-        return Path(os.path.expanduser(self.root)) / name.replace("{split}", self.split)
+        return place(self.root, name, self.split)
 
 
 @dataclasses.dataclass(frozen=True)
