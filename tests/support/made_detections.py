@@ -75,6 +75,12 @@ def _made_image(rng: np.random.Generator, ties: bool) -> Image:
     count = int(rng.integers(0, 9)) * int(rng.random() < 0.8)
     boxes = _made_boxes(rng, count)
     label = rng.integers(0, _WITH_OBJECTS, count)
+    # Crowded scenes: a detection may find several objects of its class, some equally well.
+    twins = np.flatnonzero(rng.random(count) < 0.4)
+    shifts = 0.25 * rng.integers(-8, 9, (len(twins), 2)) * (rng.random((len(twins), 1)) < 0.7)
+    boxes = np.concatenate([boxes, boxes[twins] + np.tile(shifts, 2)])
+    label = np.concatenate([label, label[twins]])
+    count = len(label)
     share = rng.uniform(0.4, 1, count)
     area = np.round((boxes[:, 2:] - boxes[:, :2]).prod(axis=1) * share)
     objects = Objects(boxes, label, rng.random(count) < 0.15, area)

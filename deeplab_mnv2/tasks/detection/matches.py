@@ -190,7 +190,6 @@ def take(
     objects that are not ignored, in each range of area. `match_coco` has the rule.
     """
     detections, objects = iou.shape
-    thresholds = np.minimum(thresholds, 1 - 1e-10)
     shape = (len(wanted), len(thresholds))
     used = np.zeros((*shape, objects), bool)
     taken = np.full((detections, *shape), -1)
