@@ -71,8 +71,9 @@ def precisions(
     totals = object_totals(matches, num_classes, place, times)
     for label, rows in by_class(matches, num_classes):
         weights = times[:, matches.image[rows]]
+        shown = np.cumsum(weights, axis=1)
         for index in range(out.shape[2]):
-            hits, counted = hits_among_counted(matches, rows, weights, place, index)
+            hits, counted = hits_among_counted(matches, rows, weights, shown, place, index)
             curve = monotone(ratio(hits, counted))
             recall = ratio(hits, totals[:, label, None])
             for resample in np.flatnonzero(totals[:, label]):
@@ -110,16 +111,24 @@ def by_class(matches: Matches, num_classes: int) -> Iterator[tuple[int, np.ndarr
 
 
 def hits_among_counted(
-    matches: Matches, rows: np.ndarray, weights: np.ndarray, area: int, threshold: int
+    matches: Matches,
+    rows: np.ndarray,
+    weights: np.ndarray,
+    shown: np.ndarray,
+    area: int,
+    threshold: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return, at each true detection, how many were true and how many counted so far, (R, J) both.
 
-    `rows` are the detections of a class by falling score, and `weights` (R, D) how often each
-    counts. The points between true detections add nothing to a precision made monotone.
+    `rows` are the detections of a class by falling score, `weights` (R, D) how often each counts,
+    and `shown` the sums of these so far. The points between true detections add nothing to a
+    precision made monotone.
     """
-    counts = ~matches.ignored[rows, area, threshold]
-    true = matches.true[rows, area, threshold]
-    counted = np.cumsum(weights[:, counts], axis=1)[:, true[counts]]
+    true = np.flatnonzero(matches.true[rows, area, threshold])
+    ignored = np.flatnonzero(matches.ignored[rows, area, threshold])
+    # Few are ignored in most cases, and sums of whole numbers are exact.
+    passed = np.pad(np.cumsum(weights[:, ignored], axis=1), ((0, 0), (1, 0)))
+    counted = shown[:, true] - passed[:, np.searchsorted(ignored, true)]
     return np.cumsum(weights[:, true], axis=1), counted
 
 

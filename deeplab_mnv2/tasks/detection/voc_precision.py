@@ -31,7 +31,9 @@ def voc_precisions(
     totals = object_totals(matches, num_classes, 0, times)
     eleven, area = np.full((2, len(times), num_classes), np.nan)
     for label, rows in by_class(matches, num_classes):
-        hits, counted = hits_among_counted(matches, rows, times[:, matches.image[rows]], 0, 0)
+        weights = times[:, matches.image[rows]]
+        shown = np.cumsum(weights, axis=1)
+        hits, counted = hits_among_counted(matches, rows, weights, shown, 0, 0)
         # Precision is constant from one true detection to the next, so the area is a sum.
         curve = np.pad(monotone(ratio(hits, counted)), ((0, 0), (0, 1)))
         recall = ratio(hits, totals[:, label, None])
