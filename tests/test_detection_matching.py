@@ -28,12 +28,12 @@ def plain_overlap(a: np.ndarray, b: np.ndarray) -> float:
     return common / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - common)
 
 
-def match(boxes, classes=None, present=None, ignore=None, against=ANCHORS):
+def match(boxes, classes=None, valid=None, ignore=None):
     number = len(boxes)
     classes = np.arange(number, dtype=np.int32) if classes is None else classes
-    present = np.ones(number, bool) if present is None else present
+    valid = np.ones(number, bool) if valid is None else valid
     ignore = np.zeros(number, bool) if ignore is None else ignore
-    found = _targets(boxes[None], classes[None], present[None], ignore[None], against)
+    found = _targets(boxes[None], classes[None], ignore[None], valid[None], ANCHORS)
     return type(found)(*(np.asarray(part)[0] for part in found))
 
 
@@ -100,14 +100,14 @@ def test_padding_claims_nothing():
     rng = np.random.default_rng(4)
     boxes = random_boxes(rng, 3)
     padded = np.concatenate([boxes, np.zeros((5, 4), np.float32), random_boxes(rng, 2)])
-    present = np.arange(10) < 3
-    alone, found = match(boxes), match(padded, present=present)
+    valid = np.arange(10) < 3
+    alone, found = match(boxes), match(padded, valid=valid)
     for one, other in zip(alone, found, strict=True):
         np.testing.assert_array_equal(one, other)
 
 
 def test_an_image_without_objects_is_all_background():
-    found = match(np.zeros((4, 4), np.float32), present=np.zeros(4, bool))
+    found = match(np.zeros((4, 4), np.float32), valid=np.zeros(4, bool))
     assert not found.matched.any()
     assert not found.ignored.any()
     assert (found.classes == -1).all()
@@ -128,7 +128,7 @@ def test_ignored_boxes_neither_match_nor_are_background():
     np.testing.assert_array_equal(found.ignored, inside & ~found.matched)
     assert found.ignored.sum() > 50
     # An ignored box that is not there ignores nothing.
-    absent = match(boxes, ignore=np.array([False, True]), present=np.array([True, False]))
+    absent = match(boxes, ignore=np.array([False, True]), valid=np.array([True, False]))
     assert not absent.ignored.any()
 
 

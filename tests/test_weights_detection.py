@@ -10,11 +10,15 @@ from flax import nnx
 from PIL import Image
 
 from deeplab_mnv2 import weights
+from deeplab_mnv2.config import OptimizerConfig, TrainConfig, to_dict
 from deeplab_mnv2.data.classes import COCO_CLASSES
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.models.ssdlite import SSDLite
-from deeplab_mnv2.tasks.detection.resizing import resize_image
-from deeplab_mnv2.weights.model_weights import abstract_model, variables
+from deeplab_mnv2.tasks.detection.transforms import resize_legacy
+from deeplab_mnv2.training.checkpoint import Checkpoints
+from deeplab_mnv2.training.optimizer import make_optimizer
+from deeplab_mnv2.training.state import create_state
+from deeplab_mnv2.weights.model_weights import abstract_model, variables, weights_digest
 from deeplab_mnv2.weights.naming import read_kind
 from tests.support.frozen_graphs import FrozenGraph
 from tests.support.networks import apply
@@ -195,6 +199,26 @@ def test_a_model_gives_its_weights_back():
     assert found.class_names == ("a", "b", "c")
 
 
+def test_a_run_is_read_with_its_scores(tmp_path):
+    given = random_weights("detection", **TINY)
+    model = weights.build(given)
+    optimizer = make_optimizer(OptimizerConfig(), 100, nnx.state(model, nnx.Param))
+    _, state = create_state(model, optimizer, TrainConfig())
+    with Checkpoints(tmp_path, "ap") as checkpoints:
+        checkpoints.save(7, state, {"ap": 0.25})
+        checkpoints.wait()
+    settings = {"model": to_dict(given.config), "class_names": ["a", "b", "c"]}
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    _, params, batch_stats = nnx.split(model, nnx.Param, nnx.BatchStat)
+    protocol = {"weights": weights_digest(params, batch_stats)}
+    scores = {"ap": 0.25, "ci95": [0.2, 0.3], "images": 10}
+    result = {**scores, "ap_of": {"a": 0.5}, "protocol": protocol}
+    (tmp_path / "eval.json").write_text(json.dumps(result))
+    found = weights.read(f"{tmp_path}@best")
+    assert_same(found, given)
+    assert (found.class_names, found.scores) == (("a", "b", "c"), {**scores, "protocol": protocol})
+
+
 def test_google_published_this_network(shared):
     found = weights.read(str(shared / PUBLISHED))
     config = found.config
@@ -215,7 +239,7 @@ def test_published_weights_predict_what_tensorflows_graph_does(shared):
     annotations = shared / "coco_sample/annotations/instances_val2017.json"
     name = json.loads(annotations.read_text())["images"][0]["file_name"]
     image = np.asarray(Image.open(shared / "coco_sample/val2017" / name).convert("RGB"))
-    image = resize_image(image, model.config.image_size, "legacy")[None]
+    image = resize_legacy(image, model.config.image_size)[None]
     codes, logits = (np.asarray(x, np.float64) for x in apply(model, model.normalize(image)))
     assert (codes.shape, logits.shape) == ((1, 1917, 4), (1, 1917, 2))
     assert codes.sum() == pytest.approx(132.1714, abs=2e-3)

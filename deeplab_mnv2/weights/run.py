@@ -169,6 +169,10 @@ def _scores(path: Path, weights: Weights) -> dict[str, Any] | None:
     try:
         if found["protocol"]["weights"] != weights_digest(params, batch_stats):
             return None
-        return {name: found[name] for name in ("miou", "ci95", "images", "protocol")}
+        if weights.kind == "segmentation":
+            return {name: found[name] for name in ("miou", "ci95", "images", "protocol")}
+        # What is not of a class: single numbers, and the interval of the score.
+        scores = {name: v for name, v in found.items() if isinstance(v, int | float)}
+        return {**scores, "ci95": found["ci95"], "protocol": found["protocol"]}
     except (KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged ({error}); evaluate the run again.") from error

@@ -13,7 +13,7 @@ from deeplab_mnv2.tasks.detection.box_coding import areas, decode, overlaps
 _Carry = tuple[Array, Array]
 
 
-class Detections(NamedTuple):
+class Detected(NamedTuple):
     """The boxes found in a batch, best first; beyond an image's `counts` all are 0."""
 
     boxes: Array  # (B, D, 4) float32, normalised, within the image
@@ -23,7 +23,7 @@ class Detections(NamedTuple):
 
 
 @partial(jax.jit, static_argnames=("score_threshold", "nms_iou", "max_detections"))
-def detections(
+def detect(
     codes: Array,
     logits: Array,
     anchors: Array,
@@ -31,7 +31,7 @@ def detections(
     score_threshold: float = 1e-8,
     nms_iou: float = 0.6,
     max_detections: int = 100,
-) -> Detections:
+) -> Detected:
     """Return the best boxes of each image of a batch, none of them twice.
 
     Boxes are clipped to the image, and those without area dropped. Per class, a box goes where it
@@ -49,7 +49,7 @@ def detections(
     # Classes first, so that a class's scores lie together; 0 is a box that is gone.
     scores = jnp.where(kept, scores, 0).swapaxes(1, 2)  # (B, C, A)
     best = partial(_best_of_image, nms_iou=nms_iou, number=max_detections)
-    return Detections(*jax.vmap(best)(boxes, scores))
+    return Detected(*jax.vmap(best)(boxes, scores))
 
 
 def _best_of_image(

@@ -21,7 +21,7 @@ class Targets(NamedTuple):
     ignored: Array  # (B, A) bool, never where matched
 
 
-def targets(boxes: Array, classes: Array, present: Array, ignore: Array, anchors: Array) -> Targets:
+def targets(boxes: Array, label: Array, ignore: Array, valid: Array, anchors: Array) -> Targets:
     """Return the targets of a batch whose objects are padded to one number N.
 
     An anchor stands for the object that it overlaps most, if by `MATCHED` or more. Each object
@@ -30,18 +30,16 @@ def targets(boxes: Array, classes: Array, present: Array, ignore: Array, anchors
 
     Args:
         boxes: (B, N, 4) float32, normalised.
-        classes: (B, N) int32, without background.
-        present: (B, N) bool, false for padding.
+        label: (B, N) int32, classes without background.
         ignore: (B, N) bool, true for crowds and objects too difficult to count.
+        valid: (B, N) bool, false for padding.
         anchors: (A, 4) float32.
     """
-    return jax.vmap(_of_image, in_axes=(0, 0, 0, 0, None))(boxes, classes, present, ignore, anchors)
+    return jax.vmap(_of_image, in_axes=(0, 0, 0, 0, None))(boxes, label, ignore, valid, anchors)
 
 
-def _of_image(
-    boxes: Array, classes: Array, present: Array, ignore: Array, anchors: Array
-) -> Targets:
-    wanted = present & ~ignore
+def _of_image(boxes: Array, label: Array, ignore: Array, valid: Array, anchors: Array) -> Targets:
+    wanted = valid & ~ignore
     iou = jnp.where(wanted[:, None], overlaps(boxes, anchors), 0)  # (N, A)
     best = jnp.argmax(iou, axis=0)
     by_overlap = jnp.max(iou, axis=0) >= MATCHED
@@ -52,7 +50,7 @@ def _of_image(
     owner = jnp.where(claimed, jnp.argmax(claims, axis=0), best)  # (A,)
     matched = claimed | by_overlap
     share = intersections(boxes, anchors) / jnp.maximum(areas(anchors), 1e-8)[None]
-    covered = jnp.any((share >= MATCHED) & (present & ignore)[:, None], axis=0)
+    covered = jnp.any((share >= MATCHED) & (valid & ignore)[:, None], axis=0)
     codes = jnp.where(matched[:, None], encode(boxes[owner], anchors), 0)
-    found = Targets(codes, jnp.where(matched, classes[owner], -1), matched, covered & ~matched)
+    found = Targets(codes, jnp.where(matched, label[owner], -1), matched, covered & ~matched)
     return lax.stop_gradient(found)
