@@ -1,8 +1,12 @@
 """COCO's and VOC's average precision, against pycocotools and cases worked out by hand."""
 
+import json
+
 import numpy as np
 import pytest
 
+from deeplab_mnv2.data.boxes import Objects
+from deeplab_mnv2.data.coco import Coco
 from deeplab_mnv2.tasks.detection.average_precision import (
     ap_samples,
     coco_scores,
@@ -12,7 +16,6 @@ from deeplab_mnv2.tasks.detection.average_precision import (
 from deeplab_mnv2.tasks.detection.matches import (
     Detections,
     Matches,
-    Objects,
     box_iou,
     join,
     match_coco,
@@ -95,6 +98,30 @@ def test_equals_faster_coco_eval():
     evaluation.accumulate()
     evaluation.summarize()
     np.testing.assert_allclose(twelve(images), evaluation.stats[:12], rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("zero", [False, True], ids=["ids from 1", "ids from 0"])
+def test_the_same_file_read_by_pycocotools_and_by_us(tmp_path, zero):
+    pytest.importorskip("pycocotools", reason="pycocotools is not installed (extra: parity)")
+    shift = np.array([0.13, 0.29, 0.13, 0.29])
+    images = [
+        (Detections(d.boxes + shift, d.scores, d.label), Objects(o.boxes + shift, *rest))
+        for d, o in made_images(9, ties=False)
+        for rest in [(o.label, o.ignore, o.area)]
+    ]
+    truth, _ = as_coco(images)
+    for entry in truth["images"]:
+        entry["file_name"] = f"{entry['id']}.jpg"
+    for entry in truth["annotations"]:
+        # An object with the id 0 counts as not found in pycocotools.
+        entry["id"] -= zero
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "val2017").mkdir()
+    (tmp_path / "annotations/instances_val2017.json").write_text(json.dumps(truth))
+    source = Coco(root=str(tmp_path)).open()
+    read = [(found, source.annotation(index)) for index, (found, _) in enumerate(images)]
+    expected, _ = pycocotools_scores(images)
+    np.testing.assert_allclose(twelve(read), expected, rtol=0, atol=1e-9)
 
 
 def test_without_any_detection_or_object():

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from deeplab_mnv2.config import DataSet
+from deeplab_mnv2.data.boxes import objects_of
 from deeplab_mnv2.data.classes import COCO_CATEGORY_IDS, COCO_CLASSES
 from deeplab_mnv2.data.coco import Coco
 from deeplab_mnv2.errors import UserError
@@ -70,6 +71,17 @@ def test_reads_cocos_format_in_the_order_of_ids(tmp_path):
     for index in (2, -3):
         with pytest.raises(IndexError):
             source[index]
+
+
+def test_objects_of_an_example_are_in_pixels(tmp_path):
+    source = write(tmp_path, content()).open()
+    example = source[0]
+    exact = objects_of(example)
+    np.testing.assert_array_equal(exact.boxes, source.annotation(0).boxes)
+    del example["pixel_boxes"]
+    clipped = objects_of(example).boxes
+    np.testing.assert_allclose(clipped[:2], exact.boxes[:2], atol=1e-5)
+    np.testing.assert_allclose(clipped[2], [5, 15, 10, 20], atol=1e-5)
 
 
 def test_area_and_crowd_may_be_missing(tmp_path):

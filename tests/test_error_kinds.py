@@ -5,8 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
+from deeplab_mnv2.data.boxes import Objects
 from deeplab_mnv2.tasks.detection.error_kinds import ErrorKinds, best_point, error_kinds
-from deeplab_mnv2.tasks.detection.matches import Detections, Objects, join, match_coco
+from deeplab_mnv2.tasks.detection.matches import Detections, join, match_coco
 from tests.support.made_detections import made_images
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from deeplab_mnv2.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
-class Annotation:
+class Objects:
     """The N objects of an image.
 
     `boxes` (N, 4) float64 are (ymin, xmin, ymax, xmax) in pixels, as edges and not as pixel
@@ -25,22 +25,30 @@ class Annotation:
     ignore: np.ndarray
     area: np.ndarray
 
-    def select(self, chosen: np.ndarray) -> "Annotation":
+    def __post_init__(self) -> None:
+        count = len(self.label)
+        shapes = [array.shape for array in (self.boxes, self.label, self.ignore, self.area)]
+        if shapes != [(count, 4), *[(count,)] * 3]:
+            raise ValueError(
+                f"Boxes (N, 4) and what is said of them (N,) have the shapes {shapes}."
+            )
+
+    def select(self, chosen: np.ndarray) -> "Objects":
         """Return the objects that a mask (N,) or indices choose."""
-        return Annotation(
+        return Objects(
             self.boxes[chosen], self.label[chosen], self.ignore[chosen], self.area[chosen]
         )
 
 
-def annotation(
+def as_objects(
     boxes: Sequence[Sequence[float]] | np.ndarray,
     label: Sequence[int] | np.ndarray,
     ignore: Sequence[bool] | np.ndarray | None = None,
     area: Sequence[float] | np.ndarray | None = None,
-) -> Annotation:
+) -> Objects:
     """Return objects; by default all are to be found, and have the area of their boxes."""
     edges = np.asarray(boxes, np.float64).reshape(-1, 4)
-    return Annotation(
+    return Objects(
         edges,
         np.asarray(label, np.int64),
         np.zeros(len(edges), bool) if ignore is None else np.asarray(ignore, bool),
@@ -53,7 +61,7 @@ def box_areas(boxes: np.ndarray) -> np.ndarray:
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
-def box_example(image: np.ndarray, objects: Annotation, name: str) -> dict[str, Any]:
+def box_example(image: np.ndarray, objects: Objects, name: str) -> dict[str, Any]:
     """Return an example of detection, without the boxes of which the image shows nothing.
 
     `image` (H, W, 3) uint8, `boxes` (N, 4) float32 in shares of its height and width and clipped
@@ -75,7 +83,18 @@ def box_example(image: np.ndarray, objects: Annotation, name: str) -> dict[str, 
     }
 
 
-def boxes_digest(class_names: Sequence[str], images: Iterable[tuple[str, Annotation]]) -> str:
+def objects_of(example: Mapping[str, Any]) -> Objects:
+    """Return the objects of an example, by which detections are scored.
+
+    Of a data set that gives no `pixel_boxes`, the boxes are those in shares of the image.
+    """
+    boxes = example.get("pixel_boxes")
+    if boxes is None:
+        boxes = example["boxes"].astype(np.float64) * (example["image"].shape[:2] * 2)
+    return Objects(boxes, example["label"], example["ignore"], example["area"])
+
+
+def boxes_digest(class_names: Sequence[str], images: Iterable[tuple[str, Objects]]) -> str:
     """Return 16 hex digits of the classes and, in order, the images' names and objects."""
     digest = hashlib.sha256(repr(tuple(class_names)).encode("utf-8", "surrogateescape"))
     for name, objects in images:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from deeplab_mnv2.config.checks import Section
-from deeplab_mnv2.data.boxes import Annotation, box_example, boxes_digest, check_size
+from deeplab_mnv2.data.boxes import Objects, box_example, boxes_digest, check_size
 from deeplab_mnv2.data.decode import read_image
 from deeplab_mnv2.data.places import absent, place, require_folder
 from deeplab_mnv2.errors import UserError
@@ -86,7 +86,7 @@ class CocoSource:
     names: tuple[str, ...]
     # Height and width, 0 where the file does not say.
     sizes: tuple[tuple[int, int], ...]
-    objects: Annotation
+    objects: Objects
     starts: np.ndarray
     empty_boxes: int
 
@@ -105,7 +105,7 @@ class CocoSource:
         check_size(image, self.sizes[index], path, self.file)
         return box_example(image, self.annotation(index), self.names[index])
 
-    def annotation(self, index: int) -> Annotation:
+    def annotation(self, index: int) -> Objects:
         """Return the objects of an image, which is not read, in the order of the file."""
         index = range(len(self))[index]
         return self.objects.select(np.arange(self.starts[index], self.starts[index + 1]))
@@ -151,7 +151,7 @@ def _read(path: Path, folder: Path, modified: int, size: int) -> CocoSource:
         image_ids=image_ids,
         names=tuple(files[number][0] for number in image_ids),
         sizes=tuple(files[number][1] for number in image_ids),
-        objects=Annotation(
+        objects=Objects(
             kept[:, 2:6], kept[:, 1].astype(np.int64), kept[:, 7] > 0, kept[:, 6].copy()
         ),
         starts=np.searchsorted(kept[:, 0], np.arange(len(image_ids) + 1)),

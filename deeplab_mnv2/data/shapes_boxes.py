@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from deeplab_mnv2.data.boxes import annotation, box_example
+from deeplab_mnv2.data.boxes import as_objects, box_example
 from deeplab_mnv2.data.shapes import Shapes, ShapesSource
 
 
@@ -52,4 +52,4 @@ class ShapesBoxesSource:
             rows, columns = np.nonzero(objects == number)
             boxes.append((rows.min(), columns.min(), rows.max() + 1, columns.max() + 1))
             label.append(int(scene["label"][rows[0], columns[0]]) - 1)
-        return box_example(scene["image"], annotation(boxes, label), scene["name"])
+        return box_example(scene["image"], as_objects(boxes, label), scene["name"])

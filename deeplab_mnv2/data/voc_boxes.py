@@ -10,7 +10,7 @@ from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
 from deeplab_mnv2.config.checks import Section
-from deeplab_mnv2.data.boxes import Annotation, annotation, box_example, boxes_digest, check_size
+from deeplab_mnv2.data.boxes import Objects, as_objects, box_example, boxes_digest, check_size
 from deeplab_mnv2.data.classes import VOC_CLASSES
 from deeplab_mnv2.data.decode import read_image
 from deeplab_mnv2.data.lists import read_lines, readings
@@ -131,7 +131,7 @@ class VocBoxesSource:
         check_size(image, size, self.images[index], path)
         return box_example(image, objects, printable(self.names[index]))
 
-    def annotation(self, index: int) -> Annotation:
+    def annotation(self, index: int) -> Objects:
         """Return the objects of an image, which is not read.
 
         Raises:
@@ -176,7 +176,7 @@ def box_class_names(path: Path) -> tuple[str, ...]:
     return names
 
 
-def read_voc_boxes(path: Path, class_names: tuple[str, ...]) -> tuple[Annotation, tuple[int, int]]:
+def read_voc_boxes(path: Path, class_names: tuple[str, ...]) -> tuple[Objects, tuple[int, int]]:
     """Return the objects in an XML file of VOC's, and the image's height and width, 0 if unsaid.
 
     Boxes there are pixel numbers from 1, both ends included.
@@ -211,7 +211,7 @@ def read_voc_boxes(path: Path, class_names: tuple[str, ...]) -> tuple[Annotation
     if size is not None:
         height, width = (_number(size, side, f"{path}, size,") for side in ("height", "width"))
         sides = height, width
-    return annotation(boxes, label, difficult), (int(sides[0]), int(sides[1]))
+    return as_objects(boxes, label, difficult), (int(sides[0]), int(sides[1]))
 
 
 def _parse(path: Path) -> Element:

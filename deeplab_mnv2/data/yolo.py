@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from deeplab_mnv2.config.checks import Section
-from deeplab_mnv2.data.boxes import Annotation, annotation, box_example, boxes_digest
+from deeplab_mnv2.data.boxes import Objects, as_objects, box_example, boxes_digest
 from deeplab_mnv2.data.decode import read_image
 from deeplab_mnv2.data.lists import read_lines
 from deeplab_mnv2.data.places import absent, place, require_folder
@@ -108,17 +108,17 @@ class YoloSource:
         objects = _scaled(self.shares(index), image.shape[:2])
         return box_example(image, objects, printable(self.names[index]))
 
-    def shares(self, index: int) -> Annotation:
+    def shares(self, index: int) -> Objects:
         """Return the objects of an image with boxes in shares of its height and width.
 
         Raises:
             UserError: the text file is damaged.
         """
         path = self.labels[index]
-        return read_yolo_boxes(path, len(self.class_names)) if path.exists() else annotation([], [])
+        return read_yolo_boxes(path, len(self.class_names)) if path.exists() else as_objects([], [])
 
 
-def read_yolo_boxes(path: Path, num_classes: int) -> Annotation:
+def read_yolo_boxes(path: Path, num_classes: int) -> Objects:
     """Return the objects in a text file of YOLO's, with boxes in shares of the image's size.
 
     Boxes of no height or width are left out.
@@ -157,9 +157,9 @@ def read_yolo_boxes(path: Path, num_classes: int) -> Annotation:
         if width and height:
             boxes.append((y - height / 2, x - width / 2, y + height / 2, x + width / 2))
             label.append(int(values[0]))
-    return annotation(boxes, label)
+    return as_objects(boxes, label)
 
 
-def _scaled(shares: Annotation, size: tuple[int, ...]) -> Annotation:
+def _scaled(shares: Objects, size: tuple[int, ...]) -> Objects:
     """Return objects in pixels of an image of some height and width."""
-    return annotation(shares.boxes * np.array(size * 2), shares.label)
+    return as_objects(shares.boxes * np.array(size * 2), shares.label)

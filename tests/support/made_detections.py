@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from deeplab_mnv2.tasks.detection.matches import Detections, Objects
+from deeplab_mnv2.data.boxes import Objects
+from deeplab_mnv2.tasks.detection.matches import Detections
 
 CLASSES = 6
 # The last class has detections and no objects, the one before neither.

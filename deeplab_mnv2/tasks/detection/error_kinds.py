@@ -8,12 +8,12 @@ import dataclasses
 
 import numpy as np
 
+from deeplab_mnv2.data.boxes import Objects
 from deeplab_mnv2.tasks.detection.matches import (
     IOU_THRESHOLDS,
     MOST_DETECTIONS,
     Detections,
     Matches,
-    Objects,
     box_iou,
     ranked,
     take,

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from deeplab_mnv2.data.boxes import Objects
+
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 # Square pixels; both ends belong to a range, and so to two (pycocotools `Params.setDetParams`).
 AREA_RANGES = {
@@ -34,24 +36,10 @@ class Detections:
     label: np.ndarray
 
     def __post_init__(self) -> None:
-        _check(len(self.scores), self.boxes, self.scores, self.label)
-
-
-@dataclasses.dataclass(frozen=True)
-class Objects:
-    """What is in an image: `boxes` (N, 4) in pixels, `label`, `ignore` and `area` (N,).
-
-    `ignore` marks COCO's crowds or VOC's difficult objects, which need not be found. `area` is in
-    square pixels; COCO's is that of the object's outline, not of its box.
-    """
-
-    boxes: np.ndarray
-    label: np.ndarray
-    ignore: np.ndarray
-    area: np.ndarray
-
-    def __post_init__(self) -> None:
-        _check(len(self.label), self.boxes, self.label, self.ignore, self.area)
+        count = len(self.scores)
+        shapes = [array.shape for array in (self.boxes, self.scores, self.label)]
+        if shapes != [(count, 4), (count,), (count,)]:
+            raise ValueError(f"Boxes (D, 4), scores and classes (D,) have the shapes {shapes}.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,9 +223,3 @@ def _areas(boxes: np.ndarray) -> np.ndarray:
 
 def _outside(area: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     return (area[:, None] < low) | (area[:, None] > high)
-
-
-def _check(count: int, boxes: np.ndarray, *others: np.ndarray) -> None:
-    shapes = [array.shape for array in (boxes, *others)]
-    if shapes != [(count, 4), *[(count,)] * len(others)]:
-        raise ValueError(f"Boxes (N, 4) and what is said of them (N,) have the shapes {shapes}.")
