@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from deeplab_mnv2.tasks.detection.anchors import anchors
 from deeplab_mnv2.tasks.detection.box_coding import encode
@@ -125,3 +126,12 @@ def test_background_is_no_class():
         detect(codes, logits, ANCHORS), detect(codes, changed, ANCHORS), strict=True
     ):
         np.testing.assert_array_equal(one, other)
+
+
+def test_eight_devices_find_what_one_finds():
+    codes, logits = draw(6, 8, 3)
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    place = NamedSharding(mesh, PartitionSpec("data"))
+    spread = detect(jax.device_put(codes, place), jax.device_put(logits, place), ANCHORS)
+    for one, other in zip(detect(codes, logits, ANCHORS), spread, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-7)

@@ -88,6 +88,13 @@ def head_with_norm(graph):
     del graph.nodes[f"{scope}_more/depthwise"]
 
 
+def no_classes(graph):
+    for number in range(6):
+        for name in ("weights", "biases"):
+            value = graph.nodes[f"BoxPredictor_{number}/ClassPredictor/{name}"][2]
+            value["value"] = value["value"][..., : (3 if number == 0 else 6)]
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -95,6 +102,7 @@ def head_with_norm(graph):
         (plain_extras, "0 layers that could be extras.1.depthwise"),
         (unknown_heads, "1 of its convolutions are left over"),
         (head_with_norm, "its logits have a norm"),
+        (no_classes, "it tells no classes apart"),
     ],
 )
 def test_other_detectors_are_refused_with_what_differs(tmp_path, change, words):

@@ -117,18 +117,17 @@ def build_deeplab(weights: Weights, *, output_stride: int = 0) -> DeepLab:
     Raises:
         UserError: they are of another network, or as `build`.
     """
-    source = weights.provenance["source"]
-    if weights.kind == "classification":
+    other, load = {
+        "classification": ("an ImageNet classifier", "load_classifier"),
+        "detection": ("a detector", "load_detector"),
+    }.get(weights.kind, ("", ""))
+    if other:
         raise UserError(
-            f"{source} holds an ImageNet classifier; open it with weights.load_classifier, or "
-            "train a segmentation network from it with train.init_weights."
+            f"{weights.provenance['source']} holds {other}; open it with weights.{load}, or train "
+            "a segmentation network from it with train.init_weights."
         )
     model = build(weights, output_stride=output_stride)
-    if not isinstance(model, DeepLab):
-        raise UserError(
-            f"{source} holds a detector; open it with weights.load_detector, or train a "
-            "segmentation network from it with train.init_weights."
-        )
+    assert isinstance(model, DeepLab)
     return model
 
 

@@ -48,6 +48,8 @@ class DetectionWalk(Walk):
         config: Any = super().config(kind, width_multiplier, divisible_by)
         # One slot is background's.
         slots = self.layers["class_heads.0.predict"].kernel.shape[-1] // BOXES_PER_CELL[0]
+        if slots < 2:
+            raise self.other("it tells no classes apart")
         config.num_classes = slots - 1
         if self.image_size is not None:
             config.image_size = self.image_size
