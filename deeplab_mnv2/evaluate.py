@@ -19,19 +19,24 @@ from rich.progress import Progress
 
 from deeplab_mnv2 import weights
 from deeplab_mnv2.cli import command
-from deeplab_mnv2.config import BackboneConfig, Config, EvaluationConfig, ScoringConfig
+from deeplab_mnv2.config import (
+    BackboneConfig,
+    Config,
+    DataSet,
+    EvaluationConfig,
+    ScoringConfig,
+)
+from deeplab_mnv2.data.chosen_classes import ChosenClasses
 from deeplab_mnv2.errors import UserError
-from deeplab_mnv2.models.classifier import Classifier
-from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.report.run_page import write_report
 from deeplab_mnv2.sharding import make_mesh
 from deeplab_mnv2.tasks.task import Evaluation
 from deeplab_mnv2.tasks.task_of import task_of
 from deeplab_mnv2.training.log import read_metrics
-from deeplab_mnv2.weights.model_weights import number_classes
+from deeplab_mnv2.weights.model_weights import Network, number_classes
 
 
-def evaluate(model: DeepLab | Classifier, config: Config) -> Evaluation:
+def evaluate(model: Network, config: Config) -> Evaluation:
     """Score a model on `config.data.val` under `config.evaluation`, with progress.
 
     Raises:
@@ -62,6 +67,10 @@ def main() -> None:
     if given.split:
         config.data.val.split = given.split
     _set_protocol(config.evaluation)
+    if given.class_names:
+        source = dataclasses.replace(source, class_names=_named(given.class_names, source))
+    if source.kind == "detection":
+        config.data.val = _with_classes_of(source, config.data.val)
     _warn_of_other_classes(source.class_names, config.data.val.class_names)
     output = Path(given.output or "runs/eval")
     command.require_writable(output, "--output")
@@ -114,6 +123,46 @@ def _refuse_other_model(asked: BackboneConfig, stored: BackboneConfig) -> None:
             )
 
 
+def _named(names: list[str], source: weights.Weights) -> tuple[str, ...]:
+    """Return the names that the command line gives a network's classes."""
+    if len(names) != source.config.num_classes:
+        raise UserError(
+            f"--class_names gives {len(names)} names, but the network has "
+            f"{source.config.num_classes} classes; name each of them."
+        )
+    return tuple(names)
+
+
+def _with_classes_of(source: weights.Weights, data_set: DataSet) -> DataSet:
+    """Return the data set with the classes that a detector knows, and say which these are.
+
+    Raises:
+        UserError: it has none of them.
+    """
+    known, there = source.class_names, data_set.class_names
+    if known == there:
+        return data_set
+    if known == number_classes(len(known)):
+        if len(known) == len(there):
+            return data_set
+        raise UserError(
+            f"The weights have {len(known)} classes without names, the data set "
+            f"{len(there)}; say which of its classes they are with --class_names."
+        )
+    scored = [name for name in known if name in there]
+    if not scored:
+        raise UserError(
+            f"The data set has no class of the weights ({', '.join(known)[:200]}); is --config the "
+            "right one?"
+        )
+    print(
+        f"scored on {len(scored)} of the data set's {len(there)} classes: "
+        f"{', '.join(scored)[:200]}",
+        file=sys.stderr,
+    )
+    return ChosenClasses(data_set, known)
+
+
 def _warn_of_other_classes(stored: tuple[str, ...], scored: tuple[str, ...]) -> None:
     # No error: names may be spelled differently, and those of imported weights are a guess.
     if stored == number_classes(len(stored)):
@@ -146,5 +195,6 @@ if __name__ == "__main__":
     flags.DEFINE_integer("output_stride", 0, "8, 16 or 32; 0 is the weights' own.")
     flags.DEFINE_list("scales", [], "Input scales to average, such as 0.5,0.75,1.0.")
     flags.DEFINE_bool("flip", False, "Average with the mirror image.")
+    flags.DEFINE_list("class_names", [], "What the weights' classes are, where they do not say.")
     flags.DEFINE_string("output", "", "Folder for the results; default runs/eval.")
     command.run(main)

@@ -14,8 +14,9 @@ from absl import flags
 from flax import nnx
 
 from deeplab_mnv2.cli import command
-from deeplab_mnv2.config import ClassifierConfig, Config, to_dict
+from deeplab_mnv2.config import ClassifierConfig, Config, SsdLiteConfig, to_dict
 from deeplab_mnv2.errors import UserError
+from deeplab_mnv2.inspection.boxes import quick_box_check
 from deeplab_mnv2.inspection.classes import quick_class_check
 from deeplab_mnv2.inspection.split import quick_check
 from deeplab_mnv2.report.run_page import write_report
@@ -112,7 +113,9 @@ def _require_steps_left(step: int, total_steps: int, workdir: Path) -> None:
 def _look_at_data(config: Config) -> list[str]:
     """Return warnings about a sample of both data sets; `doctor` looks at all of it."""
     warnings = []
-    check = quick_class_check if isinstance(config.model, ClassifierConfig) else quick_check
+    check = {ClassifierConfig: quick_class_check, SsdLiteConfig: quick_box_check}.get(
+        type(config.model), quick_check
+    )
     for data_set in (config.data.train, config.data.val):
         try:
             warnings += check(data_set, threads=config.data.threads)

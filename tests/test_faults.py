@@ -22,6 +22,7 @@ from deeplab_mnv2.data.decode import read_image, read_label
 from deeplab_mnv2.data.folder import Folder
 from deeplab_mnv2.errors import UserError
 from tests.support import damage
+from tests.support.box_files import FORMATS
 from tests.support.corpus import SAMPLES, damaged, photo, write_label
 from tests.support.frozen_graphs import HOSTILE
 
@@ -351,3 +352,25 @@ def test_overrides_end_in_one_sentence():
         assert code in (0, 2), f"{override} ended with {code}: {text}"
         assert "Traceback" not in text, f"{override}: {text}"
     assert codes.count(2) > len(codes) / 2
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"root": "a\0b"},
+        {"root": "x" * 5_000},
+        {"root": "~" * 300},
+        {"images": "\ud800"},
+        {"images": "../" * 2_000},
+        {"split": "x" * 300},
+        {"split": "\udc80"},
+        {"split": "\0"},
+    ],
+    ids=lambda settings: ascii(settings)[:40],
+)
+@pytest.mark.parametrize("name", FORMATS)
+def test_hostile_settings_of_boxes(tmp_path, name, settings):
+    data_set, write, target, _ = FORMATS[name]
+    write(tmp_path, **target)
+    opened = data_set(**{"root": str(tmp_path), "split": "train"} | settings)
+    assert outcome(opened.open) is None

@@ -5,11 +5,11 @@ import pytest
 from scipy.ndimage import distance_transform_edt
 
 from deeplab_mnv2.config import IGNORE_LABEL, DataConfig
+from deeplab_mnv2.data.colours import distort_colours
 from deeplab_mnv2.data.shapes import Shapes
 from deeplab_mnv2.tasks.segmentation.transforms import (
     augment,
     boundary_band,
-    distort_colours,
     pad,
     random_scale,
     scale_pad_crop,

@@ -231,18 +231,6 @@ def test_another_network_is_refused_with_what_differs(tmp_path, change, words):
         weights.read(write(tmp_path / "frozen.pb", graph))
 
 
-def test_detection_networks_are_named_as_such(tmp_path):
-    graph = frozen(random_weights(**TINY))
-    graph.node("BoxPredictor_0/BoxEncodingPredictor/Conv2D", "Conv2D", [])
-    with pytest.raises(UserError, match=r"frozen\.pb holds a detection network; give one of"):
-        weights.read(write(tmp_path / "frozen.pb", graph))
-
-
-def test_a_published_detection_network_is_named_as_such(shared):
-    with pytest.raises(UserError, match=r"frozen\.pb holds a detection network; give one of"):
-        weights.read(str(shared / "weights/ssdlite_mobilenet_v2_person_frozen.pb"))
-
-
 def test_a_saved_model_is_named_as_such(tmp_path):
     path = tmp_path / "saved_model.pb"
     path.write_bytes(field(1, 1) + field(2, b""))

@@ -13,14 +13,17 @@ from deeplab_mnv2.config.classification import (
     TrivialAugmentWide,
 )
 from deeplab_mnv2.config.data import DataConfig, DataSet, InputConfig, Source
+from deeplab_mnv2.config.detection import DetectionDataConfig, DetectionEvaluationConfig
 from deeplab_mnv2.config.evaluation import PAD_SIZES, EvaluationConfig, ScoringConfig
 from deeplab_mnv2.config.loss import (
     CrossEntropy,
     Dice,
     Focal,
+    FocalBox,
     Jaccard,
     Loss,
     LovaszSoftmax,
+    MultiBox,
     OwnLoss,
     Sum,
     Term,
@@ -34,6 +37,7 @@ from deeplab_mnv2.config.model import (
     ClassifierConfig,
     DeepLabConfig,
     ModelConfig,
+    SsdLiteConfig,
     model_from_dict,
 )
 from deeplab_mnv2.config.optimizer import (
@@ -71,10 +75,13 @@ __all__ = [
     "DataConfig",
     "DataSet",
     "DeepLabConfig",
+    "DetectionDataConfig",
+    "DetectionEvaluationConfig",
     "Dice",
     "EvaluationConfig",
     "Exponential",
     "Focal",
+    "FocalBox",
     "InputConfig",
     "Jaccard",
     "Lamb",
@@ -82,6 +89,7 @@ __all__ = [
     "Loss",
     "LovaszSoftmax",
     "ModelConfig",
+    "MultiBox",
     "OptimizerConfig",
     "OwnLoss",
     "OwnRule",
@@ -92,6 +100,7 @@ __all__ = [
     "ScoringConfig",
     "Sgd",
     "Source",
+    "SsdLiteConfig",
     "Sum",
     "Term",
     "TrainConfig",

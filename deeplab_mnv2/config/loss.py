@@ -1,4 +1,4 @@
-"""Losses of segmentation, as objects; `tasks.segmentation.losses` computes them."""
+"""Losses, as objects; `losses` of `tasks.segmentation` and of `tasks.detection` compute them."""
 
 import dataclasses
 from typing import Any, ClassVar, Protocol
@@ -106,7 +106,43 @@ class Sum(_Loss):
             check_loss(term.loss, num_classes)
 
 
-Loss = CrossEntropy | Focal | Dice | Jaccard | LovaszSoftmax | Sum | OwnLoss
+@dataclasses.dataclass
+class MultiBox(_Loss):
+    """Detection: smooth L1 of boxes, sigmoid cross entropy of classes, and of hard negatives.
+
+    Of each image count the matched anchors and the hardest others (arXiv:1512.02325). Background
+    is a class among the others.
+    """
+
+    # Others for each matched anchor, and the fewest in an image.
+    negatives: float = 3.0
+    min_negatives: int = 3
+    # Weight of the box loss; that of the class loss is 1.
+    box_weight: float = 1.0
+
+    def check(self, num_classes: int) -> None:
+        self.require_at_least(0, "negatives", "min_negatives", "box_weight")
+
+
+@dataclasses.dataclass
+class FocalBox(_Loss):
+    """Detection: smooth L1 of boxes, focal loss of classes over all anchors (arXiv:1708.02002).
+
+    Background is the absence of every class; its logit is not trained.
+    """
+
+    gamma: float = 2.0
+    # Weight of an anchor's own class; that of the others is 1 - alpha.
+    alpha: float = 0.75
+    # Weight of the box loss; that of the class loss is 1.
+    box_weight: float = 1.0
+
+    def check(self, num_classes: int) -> None:
+        self.require_at_least(0, "gamma", "box_weight")
+        self.require(0 < self.alpha < 1, "alpha", "in (0, 1)")
+
+
+Loss = CrossEntropy | Focal | Dice | Jaccard | LovaszSoftmax | Sum | MultiBox | FocalBox | OwnLoss
 
 
 def check_loss(loss: Any, num_classes: int) -> None:

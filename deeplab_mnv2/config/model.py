@@ -126,6 +126,37 @@ class ClassifierConfig(BackboneConfig):
         self.require(0 <= self.dropout < 1, "dropout", "in [0, 1)")
 
 
+@dataclasses.dataclass(unsafe_hash=True)
+class SsdLiteConfig(BackboneConfig):
+    """Object detection: SSDLite on MobileNetV2, Section 6.2 of the paper.
+
+    Defaults are those of TensorFlow's `ssdlite_mobilenet_v2_coco`, but for the momenta.
+    """
+
+    # Without background, for which the network has one slot more, its first.
+    num_classes: int = 80
+    output_stride: int = 32
+    # Side of the square input in pixels. Boxes shift where weights run at another than their own.
+    image_size: int = 300
+    # False has SSD's plain 3x3 convolutions in place of depthwise ones and 1x1 (Table 5).
+    separable: bool = True
+    # TensorFlow's momenta are 0.9997, which suits runs of several 100,000 steps.
+    backbone_momentum: float = 0.99
+    head_epsilon: float = 1e-3
+    head_momentum: float = 0.99
+    # What the biases of the class logits start at; -4.6, a probability of 1 %, suits `FocalBox`.
+    class_bias: float = 0.0
+
+    def check(self) -> None:
+        super().check()
+        self.require(1 <= self.num_classes <= 10_000, "num_classes", "1 to 10,000")
+        self.require(self.output_stride == 32, "output_stride", "32 for detection")
+        self.require(self.early_strides == (2, 2), "early_strides", "(2, 2) for detection")
+        self.require(33 <= self.image_size <= 4096, "image_size", "33 to 4096")
+        self.require(-20 <= self.class_bias <= 20, "class_bias", "-20 to 20")
+        self._check_norm("head")
+
+
 # Fields that weights were trained under: changing one silently costs accuracy.
 CONVENTION = (
     "in_channels",
@@ -135,6 +166,7 @@ CONVENTION = (
     "linear_bottleneck",
     "shortcut",
     "separable_aspp",
+    "separable",
     "head_channels",
     "decoder",
     "padding",
@@ -145,13 +177,26 @@ CONVENTION = (
     "image_std",
 )
 # What networks are made of: a parameter belongs to the part that its name begins with. `head` is
-# the image classifier's last convolution.
-PARTS = ("backbone", "aspp", "decoder", "head", "classifier")
+# the last 1x1 convolution of the image classifier and of the detector.
+PARTS = (
+    "backbone",
+    "aspp",
+    "decoder",
+    "head",
+    "extras",
+    "box_heads",
+    "class_heads",
+    "classifier",
+)
 # What `train.freeze` can name.
 FREEZABLE = (
     "backbone",
     "aspp",
     "decoder",
+    "head",
+    "extras",
+    "box_heads",
+    "class_heads",
     "classifier",
     "backbone.stem",
     *(f"backbone.stages.{index}" for index in range(7)),

@@ -11,9 +11,10 @@ from deeplab_mnv2.config.classification import (
     ClassificationEvaluationConfig,
 )
 from deeplab_mnv2.config.data import DataConfig, DataSet, InputConfig
+from deeplab_mnv2.config.detection import DetectionDataConfig, DetectionEvaluationConfig
 from deeplab_mnv2.config.evaluation import EvaluationConfig, ScoringConfig
-from deeplab_mnv2.config.loss import CrossEntropy, Loss, check_loss
-from deeplab_mnv2.config.model import BackboneConfig, ClassifierConfig, DeepLabConfig
+from deeplab_mnv2.config.loss import CrossEntropy, FocalBox, Loss, MultiBox, check_loss
+from deeplab_mnv2.config.model import BackboneConfig, ClassifierConfig, DeepLabConfig, SsdLiteConfig
 from deeplab_mnv2.config.optimizer import OptimizerConfig
 from deeplab_mnv2.config.train import TrainConfig
 from deeplab_mnv2.errors import UserError
@@ -22,6 +23,13 @@ from deeplab_mnv2.errors import UserError
 _SECTIONS: dict[type[BackboneConfig], tuple[type[InputConfig], type[ScoringConfig]]] = {
     DeepLabConfig: (DataConfig, EvaluationConfig),
     ClassifierConfig: (ClassificationDataConfig, ClassificationEvaluationConfig),
+    SsdLiteConfig: (DetectionDataConfig, DetectionEvaluationConfig),
+}
+# The parts of each kind of network that `train.freeze` can name, the backbone's own aside.
+_FREEZABLE: dict[type[BackboneConfig], tuple[str, ...]] = {
+    DeepLabConfig: ("aspp", "decoder", "classifier"),
+    ClassifierConfig: ("head", "classifier"),
+    SsdLiteConfig: ("head", "extras", "box_heads", "class_heads"),
 }
 
 
@@ -61,6 +69,8 @@ class Config(Section):
                 self._check_segmentation(model, trains)
             case ClassifierConfig():
                 self._check_classification(model, trains)
+            case SsdLiteConfig():
+                self._check_detection(model, trains)
 
     def _check_kinds(self) -> None:
         for kind, sections in _SECTIONS.items():
@@ -71,9 +81,16 @@ class Config(Section):
                         name,
                         f"{wanted.__name__}(...) for a network of {kind.__name__}",
                     )
+                parts = {name.partition(".")[0] for name in self.train.freeze}
+                self.train.require(
+                    parts <= {"backbone", *_FREEZABLE[kind]}, "freeze", "parts that the model has"
+                )
 
     def _check_segmentation(self, model: DeepLabConfig, trains: bool) -> None:
         data, train = self.data, self.train
+        self.require(
+            not isinstance(self.loss, MultiBox | FocalBox), "loss", "a loss of segmentation"
+        )
         check_loss(self.loss, model.num_classes)
         stride = model.output_stride
         near = max(1, (data.crop_size + stride // 2) // stride) * stride + 1
@@ -89,7 +106,7 @@ class Config(Section):
             self._check_classes(split, model.num_classes)
 
     def _check_classification(self, model: ClassifierConfig, trains: bool) -> None:
-        loss, train = self.loss, self.train
+        loss = self.loss
         if isinstance(loss, CrossEntropy):
             check_loss(loss, model.num_classes)
             loss.require(loss.top_k == 1, "top_k", "1.0 for classification")
@@ -97,14 +114,28 @@ class Config(Section):
             self.require(
                 hasattr(loss, "sums"), "loss", "CrossEntropy(...) or your own, for classification"
             )
-        train.require(
-            not {"aspp", "decoder"} & {*train.freeze}, "freeze", "parts that the model has"
-        )
         if trains:
             self._check_classes(self.data.train, model.num_classes)
         # TensorFlow's ImageNet networks have a background class in front of the 1,000.
         if trains or (len(self.data.val.class_names), model.num_classes) != (1000, 1001):
             self._check_classes(self.data.val, model.num_classes)
+
+    def _check_detection(self, model: SsdLiteConfig, trains: bool) -> None:
+        data = self.data
+        self.require(
+            isinstance(self.loss, MultiBox | FocalBox),
+            "loss",
+            "MultiBox(...) or FocalBox(...) for detection",
+        )
+        check_loss(self.loss, model.num_classes)
+        data.require(
+            data.crop_size == model.image_size,
+            "crop_size",
+            f"model.image_size={model.image_size}",
+        )
+        if trains:
+            self._check_classes(data.train, model.num_classes)
+            self._check_classes(data.val, model.num_classes)
 
     def _check_classes(self, data_set: DataSet, num_classes: int) -> None:
         if (classes := len(data_set.class_names)) != num_classes:

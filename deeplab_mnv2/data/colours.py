@@ -1,4 +1,4 @@
-"""Random changes of an image's colours."""
+"""Random colours, which leave labels and boxes as they are."""
 
 import cv2
 import numpy as np

@@ -81,24 +81,33 @@ class ShapesSource:
         return self.length
 
     def __getitem__(self, index: int) -> dict[str, Any]:
+        example, _ = self.draw(index)
+        return example
+
+    def draw(self, index: int) -> tuple[dict[str, Any], np.ndarray]:
+        """Return a scene, and which object each of its pixels is, (H, W) uint8.
+
+        Objects are numbered from 1 as they are drawn; where the label has no class, it is 0.
+        """
         index = range(self.length)[index]  # an IndexError beyond the end
         rng = np.random.default_rng((*self.stream, index))
         height, width = rng.integers(self.size * 3 // 4, self.size, size=2, endpoint=True)
         image = _clutter(rng, height, width)
-        label = np.zeros((height, width), np.uint8)
-        for _ in range(rng.integers(2, 5, endpoint=True)):
+        label, objects = np.zeros((2, height, width), np.uint8)
+        for number in range(1, 1 + rng.integers(2, 5, endpoint=True)):
             shape, hue = rng.integers(len(SHAPES)), rng.integers(len(HUES))
             mask = _outline(rng, SHAPES[shape], height, width)
             # A corner of a hidden star is no star: what would cover another object is not drawn.
             if (label[mask] > 0).mean() > _LARGEST_OVERLAP:
                 continue
             image[mask] = _texture(rng, list(HUES.values())[hue], height, width)[mask]
-            label[_border(mask)] = IGNORE_LABEL
-            inside = mask & ~_border(mask)
-            label[inside] = 1 + shape * len(HUES) + hue
+            border = _border(mask)
+            inside = mask & ~border
+            label[border], objects[border] = IGNORE_LABEL, 0
+            label[inside], objects[inside] = 1 + shape * len(HUES) + hue, number
         noise = rng.normal(0, 6, size=image.shape)
         image = np.clip(image + noise, 0, 255).astype(np.uint8)
-        return {"image": image, "label": label, "name": f"scene_{index:05d}"}
+        return {"image": image, "label": label, "name": f"scene_{index:05d}"}, objects
 
 
 def _clutter(rng: np.random.Generator, height: int, width: int) -> np.ndarray:

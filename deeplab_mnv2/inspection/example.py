@@ -46,6 +46,9 @@ SEVERITY: dict[str, Severity] = {
     "class absent": "warning",
     "rare class": "warning",
     "tiny image": "warning",
+    "tiny box": "warning",
+    "box twice": "warning",
+    "box of two classes": "warning",
     "duplicate image": "warning",
     "EXIF rotation": "warning",
     "CMYK": "warning",
@@ -54,6 +57,7 @@ SEVERITY: dict[str, Severity] = {
     "colour map": "note",
     "grey labels": "note",
     "unlisted files": "note",
+    "empty boxes": "note",
 }
 # What `open_image` gives as the cause of its error; anything else is damage.
 _CAUSES = (

@@ -39,7 +39,7 @@ def layer_costs(model: nnx.Module, image_size: tuple[int, int]) -> list[LayerCos
 
     graphdef, state = nnx.split(model)
 
-    def forward(state: nnx.State, image: jax.Array) -> jax.Array:
+    def forward(state: nnx.State, image: jax.Array) -> Any:
         merged = nnx.merge(graphdef, state, copy=True)
         merged.eval()
         return merged(image)

@@ -94,6 +94,7 @@ class ConvNormAct(nnx.Module):
         dilation: int = 1,
         depthwise: bool = False,
         padding: str = "same",
+        kernel_init: Callable[..., Array] = he_normal,
         dtype: Any = jnp.float32,
         rngs: nnx.Rngs,
     ):
@@ -105,6 +106,7 @@ class ConvNormAct(nnx.Module):
             dilation=dilation,
             depthwise=depthwise,
             padding=padding,
+            kernel_init=kernel_init,
             dtype=dtype,
             rngs=rngs,
         )

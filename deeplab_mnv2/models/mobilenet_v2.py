@@ -23,6 +23,8 @@ STAGES = (
 STEM_CHANNELS = 32
 # The stage whose last block is the last one at stride 4.
 LOW_LEVEL_STAGE = 1
+# The stage whose first block expands the last map at stride 16.
+DETECTED_STAGE = 5
 
 
 def make_divisible(channels: float, divisor: int) -> int:
@@ -71,8 +73,8 @@ class InvertedResidual(nnx.Module):
         has_shortcut = stride == 1 and in_channels == out_channels
         self.shortcut = config.shortcut if has_shortcut else "none"
 
-    def __call__(self, x: Array) -> tuple[Array, Array]:
-        """Return the block's output and the depthwise output before projection."""
+    def __call__(self, x: Array) -> tuple[Array, Array, Array]:
+        """Return the block's output, the depthwise output before projection, and its input."""
         expanded = x if self.expand is None else self.expand(x)  # (B, H, W, t * C)
         filtered = self.depthwise(expanded)  # (B, H/s, W/s, t * C)
         if self.shortcut == "expansion":
@@ -80,7 +82,7 @@ class InvertedResidual(nnx.Module):
         projected = self.project(filtered)  # (B, H/s, W/s, C')
         if self.shortcut == "bottleneck":
             projected = projected + x
-        return projected, filtered
+        return projected, filtered, expanded
 
 
 class MobileNetV2(nnx.Module):
@@ -133,6 +135,7 @@ class MobileNetV2(nnx.Module):
         self.stages = nnx.List(stages)
         self.out_channels = channels
         self.low_level_channels = self.stages[LOW_LEVEL_STAGE][-1].depthwise.conv.kernel.shape[-1]
+        self.detected_channels = self.stages[DETECTED_STAGE][0].depthwise.conv.kernel.shape[-1]
         self.remat = config.remat
 
     def __call__(self, image: Array) -> Array:
@@ -143,7 +146,8 @@ class MobileNetV2(nnx.Module):
         """Return the named activations of an image (B, H, W, in_channels).
 
         `stem`, `stage1` ... `stage7` are the outputs of the rows of Table 2, `features` is
-        the last one, and `low_level` the expanded map at stride 4 that the decoder reads.
+        the last one, `low_level` the expanded map at stride 4 that the decoder reads, and
+        `stage6_expanded` that at stride 16 which the detector reads, before its depthwise filter.
 
         Raises:
             UserError: the image is of another form, or not normalised.
@@ -158,8 +162,10 @@ class MobileNetV2(nnx.Module):
         points = {"stem": x}
         for number, stage in enumerate(self.stages, start=1):
             filtered = x
-            for block in stage:
-                x, filtered = nnx.remat(_apply)(block, x) if self.remat else block(x)
+            for index, block in enumerate(stage):
+                x, filtered, expanded = nnx.remat(_apply)(block, x) if self.remat else block(x)
+                if (number, index) == (DETECTED_STAGE + 1, 0):
+                    points[f"stage{number}_expanded"] = expanded  # (B, H/16, W/16, 576)
             points[f"stage{number}"] = x
             if number == LOW_LEVEL_STAGE + 1:
                 points["low_level"] = filtered  # (B, H/4, W/4, 144)
@@ -167,5 +173,5 @@ class MobileNetV2(nnx.Module):
         return points
 
 
-def _apply(block: InvertedResidual, x: Array) -> tuple[Array, Array]:
+def _apply(block: InvertedResidual, x: Array) -> tuple[Array, Array, Array]:
     return block(x)

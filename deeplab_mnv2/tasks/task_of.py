@@ -1,8 +1,9 @@
 """From a config to its task: the type of `config.model` decides."""
 
-from deeplab_mnv2.config import ClassifierConfig, Config, DeepLabConfig
+from deeplab_mnv2.config import ClassifierConfig, Config, DeepLabConfig, SsdLiteConfig
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.tasks.classification.task import ClassificationTask
+from deeplab_mnv2.tasks.detection.task import DetectionTask
 from deeplab_mnv2.tasks.segmentation.task import SegmentationTask
 from deeplab_mnv2.tasks.task import Task
 
@@ -18,5 +19,7 @@ def task_of(config: Config) -> Task:
             return SegmentationTask(config, model)
         case ClassifierConfig() as model:
             return ClassificationTask(config, model)
+        case SsdLiteConfig() as model:
+            return DetectionTask(config, model)
         case model:
             raise UserError(f"{type(model).__name__} is no network of a task; use ModelConfig.")

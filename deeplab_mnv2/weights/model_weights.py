@@ -11,22 +11,33 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from deeplab_mnv2.config import CONVENTION, PARTS, BackboneConfig, ClassifierConfig, DeepLabConfig
+from deeplab_mnv2.config import (
+    CONVENTION,
+    PARTS,
+    BackboneConfig,
+    ClassifierConfig,
+    DeepLabConfig,
+    SsdLiteConfig,
+)
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.models.classifier import Classifier
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.models.mobilenet_v2 import MobileNetV2
+from deeplab_mnv2.models.ssdlite import SSDLite
 from deeplab_mnv2.weights.naming import (
     CONFIGS,
     Kind,
     backbone_channels,
     counted,
+    is_logits,
     part_of,
     shortened,
 )
 
-# Convention fields that belong to the head; the rest belongs to the backbone.
-_HEAD_FIELDS = ("separable_aspp", "head_channels", "decoder", "align_corners", "head_epsilon")
+Network = DeepLab | Classifier | SSDLite
+# Convention fields that belong to a head; the rest belongs to the backbone.
+_OF_THE_BACKBONE = {field.name for field in dataclasses.fields(BackboneConfig)}
+_HEAD_FIELDS = tuple(name for name in CONVENTION if name not in _OF_THE_BACKBONE)
 
 
 @dataclasses.dataclass
@@ -38,8 +49,9 @@ class Weights:
     `revision`, and `norm="folded"` where the source held no norm statistics: mean 0 and
     variance 1 then stand in, exact for inference; `calibrate` measures real ones. Of a run it
     tells the `checkpoint`, a step, in place of a digest.
-    `class_names` are () where nothing tells them. `scaling` is how the images of a classifier are
-    scaled and cropped, by the names of `ClassificationEvaluationConfig`; {} where nothing tells.
+    `class_names` are those of the network's classes, a detector's without background; () where
+    nothing tells them. `scaling` is how the images of a classifier are scaled and cropped, by the
+    names of `ClassificationEvaluationConfig`; {} where nothing tells.
     """
 
     tensors: dict[str, np.ndarray]
@@ -69,7 +81,7 @@ def number_classes(num_classes: int) -> tuple[str, ...]:
 
 
 def from_model(
-    model: DeepLab | Classifier, provenance: Mapping[str, str], class_names: Sequence[str] = ()
+    model: Network, provenance: Mapping[str, str], class_names: Sequence[str] = ()
 ) -> Weights:
     """Return the weights of a model, copied to the host; its classes are numbered unless named."""
     tensors = {name: np.asarray(value[...]) for name, value in variables(model).items()}
@@ -77,13 +89,13 @@ def from_model(
     return Weights(tensors, model.config, dict(provenance), class_names=names)
 
 
-def build(weights: Weights, *, output_stride: int = 0) -> DeepLab | Classifier:
+def build(weights: Weights, *, output_stride: int = 0) -> Network:
     """Return the network of `weights`, ready for evaluation.
 
     `output_stride` 0 keeps the stride that the weights were published with.
 
     Raises:
-        UserError: the weights are a bare backbone, or the stride is not 8, 16 or 32.
+        UserError: the weights are a bare backbone, or the stride is none of the network's.
     """
     config = weights.config
     if output_stride:
@@ -99,42 +111,62 @@ def build(weights: Weights, *, output_stride: int = 0) -> DeepLab | Classifier:
     return model
 
 
-def build_classifier(weights: Weights) -> Classifier:
-    """Return the classifier of `weights` (see `build`).
-
-    Raises:
-        UserError: they are another network's, or as `build`.
-    """
-    model = build(weights)
-    if not isinstance(model, Classifier):
-        raise UserError(
-            f"{weights.provenance['source']} holds a {weights.kind} network and no classifier; "
-            "open it with weights.load."
-        )
-    return model
-
-
 def build_deeplab(weights: Weights, *, output_stride: int = 0) -> DeepLab:
     """Return the segmentation network of `weights` (see `build`).
 
     Raises:
-        UserError: they are a classifier's, or as `build`.
+        UserError: they are of another network, or as `build`.
     """
+    _require_kind(weights, "segmentation")
     model = build(weights, output_stride=output_stride)
-    if isinstance(model, Classifier):
-        raise UserError(
-            f"{weights.provenance['source']} holds an ImageNet classifier; open it with "
-            "weights.load_classifier, or train a segmentation network from it with "
-            "train.init_weights."
-        )
+    assert isinstance(model, DeepLab)
     return model
 
 
-def fill(model: DeepLab | Classifier, weights: Weights, parts: Sequence[str] = PARTS) -> list[str]:
+def build_classifier(weights: Weights) -> Classifier:
+    """Return the classifier of `weights` (see `build`).
+
+    Raises:
+        UserError: they are of another network, or as `build`.
+    """
+    _require_kind(weights, "classification")
+    model = build(weights)
+    assert isinstance(model, Classifier)
+    return model
+
+
+def build_detector(weights: Weights) -> SSDLite:
+    """Return the detector of `weights` (see `build`).
+
+    Raises:
+        UserError: they are of another network, or as `build`.
+    """
+    _require_kind(weights, "detection")
+    model = build(weights)
+    assert isinstance(model, SSDLite)
+    return model
+
+
+def _require_kind(weights: Weights, wanted: Kind) -> None:
+    holds, load = {
+        "segmentation": ("a segmentation network", "load"),
+        "classification": ("an ImageNet classifier", "load_classifier"),
+        "detection": ("a detector", "load_detector"),
+        # What it lacks is told by `build`.
+        "backbone": ("", ""),
+    }[weights.kind]
+    if weights.kind not in (wanted, "backbone"):
+        raise UserError(
+            f"{weights.provenance['source']} holds {holds} and is not for {wanted}; open it with "
+            f"weights.{load}, or train another network from it with train.init_weights."
+        )
+
+
+def fill(model: Network, weights: Weights, parts: Sequence[str] = PARTS) -> list[str]:
     """Set the asked parts of `model` to `weights`, in place; return what to tell the user.
 
-    Where only the number of classes differs, the logits keep the model's own values. Nothing
-    is changed when an error is raised.
+    Where only the number of classes differs, the logits keep the model's own values, of a
+    detector those of the classes. Nothing is changed when an error is raised.
 
     Raises:
         UserError: a convention field differs, or a tensor within the parts is missing, left
@@ -147,21 +179,34 @@ def fill(model: DeepLab | Classifier, weights: Weights, parts: Sequence[str] = P
     wanted = {name: v for name, v in variables(model).items() if part_of(name) in parts}
     given = {name: a for name, a in weights.tensors.items() if part_of(name) in parts}
     messages = []
-    kernel, given_kernel = wanted.get("classifier.kernel"), given.get("classifier.kernel")
-    if kernel is not None and given_kernel is not None:
-        same_features = kernel.shape[:-1] == given_kernel.shape[:-1]
-        if same_features and kernel.shape != given_kernel.shape:
-            messages.append(
-                f"The logits start afresh: {source} has {given_kernel.shape[-1]} classes, "
-                f"the model {kernel.shape[-1]}."
-            )
-            for tensors in (wanted, given):
-                for name in ("kernel", "bias"):
-                    tensors.pop(f"classifier.{name}", None)
+    ours, theirs = model.config.num_classes, weights.config.num_classes
+    logits = _class_logits(wanted, given)
+    if ours != theirs and logits:
+        messages.append(
+            f"The logits start afresh: {source} has {counted(theirs, 'class', 'classes')}, the "
+            f"model {ours}."
+        )
+        for tensors in (wanted, given):
+            for layer in logits:
+                tensors.pop(f"{layer}.kernel", None)
+                tensors.pop(f"{layer}.bias", None)
     _compare_shapes({name: v.shape for name, v in wanted.items()}, given, source)
     for name, variable in wanted.items():
         variable.set_value(jnp.asarray(given[name]))
     return messages
+
+
+def _class_logits(wanted: Mapping[str, nnx.Variable], given: Mapping[str, np.ndarray]) -> list[str]:
+    """Return the layers of class logits that two networks share, but for the classes."""
+    layers = [name.removesuffix(".kernel") for name in wanted if name.endswith(".kernel")]
+    return [
+        layer
+        for layer in layers
+        if is_logits(layer)
+        and part_of(layer) in ("classifier", "class_heads")
+        and f"{layer}.kernel" in given
+        and wanted[f"{layer}.kernel"].shape[:-1] == given[f"{layer}.kernel"].shape[:-1]
+    ]
 
 
 def check(weights: Weights) -> Weights:
@@ -211,6 +256,8 @@ def _abstract_state(config: BackboneConfig) -> tuple[nnx.GraphDef, nnx.State]:
                 return DeepLab(config, rngs=nnx.Rngs(0))
             case ClassifierConfig():
                 return Classifier(config, rngs=nnx.Rngs(0))
+            case SsdLiteConfig():
+                return SSDLite(config, rngs=nnx.Rngs(0))
             case _:
                 return Headless(config, rngs=nnx.Rngs(0))
 
@@ -227,9 +274,7 @@ def variables(model: nnx.Module) -> dict[str, nnx.Variable]:
     }
 
 
-def _compare_conventions(
-    model: DeepLab | Classifier, weights: Weights, parts: Sequence[str]
-) -> None:
+def _compare_conventions(model: Network, weights: Weights, parts: Sequence[str]) -> None:
     ours, theirs = model.config, weights.config
     fields = [name for name in CONVENTION if name not in _HEAD_FIELDS]
     # A width may be written in two ways: at width 1 rounding to 8 and to 1 are one network.
@@ -237,12 +282,15 @@ def _compare_conventions(
         theirs.width_multiplier, theirs.divisible_by
     ):
         fields = [name for name in fields if name not in ("width_multiplier", "divisible_by")]
-    if isinstance(model, DeepLab) and set(parts) - {"backbone"}:
-        head = [n for n in _HEAD_FIELDS if n != "separable_aspp" or model.config.atrous_rates]
-        fields += head
+    # Heads of one kind; without rates there is nothing that could be separable.
+    if type(ours) is type(theirs) and set(parts) - {"backbone", "head"}:
+        fields += [
+            name
+            for name in _HEAD_FIELDS
+            if hasattr(ours, name)
+            and (name != "separable_aspp" or getattr(ours, "atrous_rates", ()))
+        ]
     for name in fields:
-        if weights.kind != "segmentation" and name in _HEAD_FIELDS:
-            continue
         if getattr(ours, name) != getattr(theirs, name):
             raise UserError(
                 f"{weights.provenance['source']} was trained with model.{name}="

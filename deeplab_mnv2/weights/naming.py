@@ -5,20 +5,26 @@ from typing import Literal
 
 import numpy as np
 
-from deeplab_mnv2.config import BackboneConfig, ClassifierConfig, DeepLabConfig
+from deeplab_mnv2.config import BackboneConfig, ClassifierConfig, DeepLabConfig, SsdLiteConfig
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.models.mobilenet_v2 import STAGES, STEM_CHANNELS, make_divisible
 
-Kind = Literal["segmentation", "classification", "backbone"]
+Kind = Literal["segmentation", "classification", "detection", "backbone"]
 # What a file of each kind is described by.
 CONFIGS: dict[Kind, type[BackboneConfig]] = {
     "segmentation": DeepLabConfig,
     "classification": ClassifierConfig,
+    "detection": SsdLiteConfig,
     "backbone": BackboneConfig,
 }
 
-# The score of each in `eval.json`.
-SCORES: dict[Kind, str] = {"segmentation": "miou", "classification": "top1"}
+# The main score of each in `eval.json`, the first that is there; VOC's detection has AP50 only.
+SCORES: dict[Kind, tuple[str, ...]] = {
+    "segmentation": ("miou",),
+    "classification": ("top1",),
+    "detection": ("ap", "ap50"),
+    "backbone": (),
+}
 # The fields of `ClassificationEvaluationConfig` that say what a classifier sees of an image.
 SCALING = ("resize", "crop_size", "interpolation")
 
@@ -88,6 +94,8 @@ def read_kind(tensors: Mapping[str, np.ndarray]) -> Kind:
     parts = {part_of(name) for name in tensors}
     if "aspp" in parts:
         return "segmentation"
+    if "class_heads" in parts:
+        return "detection"
     return "classification" if "classifier" in parts else "backbone"
 
 
@@ -106,6 +114,11 @@ def backbone_channels(width: float, divisible_by: int) -> list[int]:
     """Return the output channels of the stem and of every block."""
     base = [STEM_CHANNELS] + [c for _, c, repeats, _ in STAGES for _ in range(repeats)]
     return [make_divisible(channels * width, divisible_by) for channels in base]
+
+
+def is_logits(layer: str) -> bool:
+    """Return whether a layer ends a network: a convolution with a bias and without norm."""
+    return layer == "classifier" or layer.endswith(".predict")
 
 
 def part_of(name: str) -> str:

@@ -11,10 +11,9 @@ from jax import Array
 
 from deeplab_mnv2.config import PARTS
 from deeplab_mnv2.errors import UserError
-from deeplab_mnv2.models.classifier import Classifier
-from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.models.layers import ConvNormAct
 from deeplab_mnv2.models.ops.batch_norm import Activation, BatchNorm
+from deeplab_mnv2.weights.model_weights import Network
 
 
 class _Measured(nnx.Module):
@@ -33,7 +32,7 @@ class _Measured(nnx.Module):
 
 
 def calibrate(
-    model: DeepLab | Classifier,
+    model: Network,
     images: Iterable[Any],
     *,
     parts: Sequence[str] = PARTS,

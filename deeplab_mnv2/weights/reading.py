@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from deeplab_mnv2.data.classes import VOC_CLASSES
+from deeplab_mnv2.data.classes import COCO_CATEGORY_IDS, COCO_CLASSES, VOC_CLASSES
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.files import open_checked, read_json, read_safetensors
 from deeplab_mnv2.models.classifier import Classifier
 from deeplab_mnv2.models.deeplab import DeepLab
+from deeplab_mnv2.models.ssdlite import SSDLite
 from deeplab_mnv2.weights import hugging_face, native, pytorch
 from deeplab_mnv2.weights.frozen_graph.graph import read_frozen_graph
 from deeplab_mnv2.weights.keras import read_keras
@@ -14,6 +15,7 @@ from deeplab_mnv2.weights.model_weights import (
     Weights,
     build_classifier,
     build_deeplab,
+    build_detector,
     check,
     number_classes,
 )
@@ -33,8 +35,8 @@ def read(path: str) -> Weights:
     `path` is a file (.safetensors, .tflite, .pb, .h5, .keras, .pth), a folder with config.json
     and model.safetensors, hf://owner/name[@revision], or the folder of a run, whose newest
     checkpoint is read unless it is written RUN@best or RUN@4000.
-    Where the file does not name its classes, 21 of segmentation get VOC's names, and others are
-    numbered.
+    Where the file does not name its classes, 21 of a segmentation network get VOC's names, 80 and
+    90 of a detector COCO's, and other numbers count them.
 
     Raises:
         UserError: nothing is there, it is damaged, or of another network.
@@ -49,10 +51,8 @@ def read(path: str) -> Weights:
         weights = _read_folder(Path(path), {"source": path})
     else:
         weights = _read_file(path)
-    if weights.kind != "backbone" and not weights.class_names:
-        count = weights.config.num_classes
-        is_voc = weights.kind == "segmentation" and count == len(VOC_CLASSES)
-        weights.class_names = VOC_CLASSES if is_voc else number_classes(count)
+    if not weights.class_names:
+        weights.class_names = _known_names(weights)
     return check(weights)
 
 
@@ -74,6 +74,34 @@ def load_classifier(path: str) -> Classifier:
         UserError: as `read`, or the file holds no classifier.
     """
     return build_classifier(read(path))
+
+
+def load_detector(path: str) -> SSDLite:
+    """Return the detector at a path (see `read`), ready for evaluation.
+
+    Raises:
+        UserError: as `read`, or the file holds no detector.
+    """
+    return build_detector(read(path))
+
+
+def _known_names(weights: Weights) -> tuple[str, ...]:
+    """Return what the classes are called in a file that does not say."""
+    count = weights.config.num_classes
+    if weights.kind == "segmentation":
+        return VOC_CLASSES if count == len(VOC_CLASSES) else number_classes(count)
+    if weights.kind == "backbone":
+        return ()
+    if weights.kind == "classification":
+        return number_classes(count)
+    if count == len(COCO_CLASSES):
+        return COCO_CLASSES
+    numbers = number_classes(count)
+    if count != COCO_CATEGORY_IDS[-1]:
+        return numbers
+    # TensorFlow's published detectors keep COCO's numbers, with gaps.
+    names = dict(zip(COCO_CATEGORY_IDS, COCO_CLASSES, strict=True))
+    return tuple(names.get(index, number) for index, number in enumerate(numbers, start=1))
 
 
 def _read_file(path: str) -> Weights:

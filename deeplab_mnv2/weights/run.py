@@ -171,6 +171,7 @@ def _scores(path: Path, weights: Weights) -> dict[str, Any] | None:
     try:
         if found["protocol"]["weights"] != weights_digest(params, batch_stats):
             return None
-        return {name: found[name] for name in (SCORES[weights.kind], "ci95", "images", "protocol")}
-    except (KeyError, TypeError) as error:
+        score = next(name for name in SCORES[weights.kind] if name in found)
+        return {name: found[name] for name in (score, "ci95", "images", "protocol")}
+    except (KeyError, TypeError, StopIteration) as error:
         raise UserError(f"{path} is damaged ({error}); evaluate the run again.") from error

@@ -11,7 +11,7 @@ from deeplab_mnv2.models import layers
 from deeplab_mnv2.models.mobilenet_v2 import STAGES
 from deeplab_mnv2.weights.graph import Add, Concat, Conv, Graph, Pool, Resize, Tensor
 from deeplab_mnv2.weights.model_weights import Weights, abstract_model
-from deeplab_mnv2.weights.naming import BLOCKS, CONFIGS, Kind, read_width, unfolded
+from deeplab_mnv2.weights.naming import BLOCKS, CONFIGS, Kind, is_logits, read_width, unfolded
 
 _NORM_FIELDS = ("scale", "bias", "mean", "var")
 
@@ -25,33 +25,33 @@ def from_graph(graph: Graph, provenance: dict[str, str]) -> Weights:
     Raises:
         UserError: the graph is not a network of this family.
     """
-    path = provenance["source"]
-    walk = _Walk(graph, path)
+    return from_walk(Walk(graph, provenance["source"]), provenance)
+
+
+def from_walk(walk: "Walk", provenance: dict[str, str]) -> Weights:
+    """Return the weights that a walk finds (see `from_graph`)."""
     kind = walk.network()
-    tensors = {f"{name}.conv.kernel": conv.kernel for name, conv in walk.layers.items()}
-    config = walk.config(kind, *read_width(tensors, path))
-    is_folded = False
+    kernels = {f"{name}.conv.kernel": conv.kernel for name, conv in walk.layers.items()}
+    config = walk.config(kind, *read_width(kernels, walk.path))
+    tensors, is_folded = {}, False
     for name, conv in walk.layers.items():
-        if name == "classifier":
+        if is_logits(name):
+            tensors |= {f"{name}.kernel": conv.kernel, f"{name}.bias": conv.bias}
             continue
+        tensors[f"{name}.conv.kernel"] = conv.kernel
         if conv.norm is None:
             is_folded = True
             fields = unfolded(getattr(config, _epsilon_of(name)), conv.bias)
         else:
             fields = {field: getattr(conv.norm, field) for field in _NORM_FIELDS}
         tensors |= {f"{name}.norm.{field}": array for field, array in fields.items()}
-    if kind != "backbone":
-        # The one layer without norm.
-        del tensors["classifier.conv.kernel"]
-        logits = walk.layers["classifier"]
-        tensors |= {"classifier.kernel": logits.kernel, "classifier.bias": logits.bias}
     if is_folded:
         provenance = {**provenance, "norm": "folded"}
     tensors = {k: np.ascontiguousarray(array, np.float32) for k, array in tensors.items()}
     return Weights(tensors, config, provenance)
 
 
-class _Walk:
+class Walk:
     """One pass over a graph from image to logits that names each convolution on the way."""
 
     def __init__(self, graph: Graph, path: str):
@@ -173,7 +173,7 @@ class _Walk:
         )
         self.set_input_range(config)
         self.set_epsilons(config)
-        if kind != "backbone":
+        if "classifier" in self.layers:
             config.num_classes = self.layers["classifier"].kernel.shape[-1]
         if kind == "segmentation":
             config.align_corners = corners.pop() if corners else True
@@ -200,7 +200,7 @@ class _Walk:
         """Set the epsilon of each part from its norms; folded ones have none."""
         found: dict[str, set[float]] = {}
         for name, conv in self.layers.items():
-            if name == "classifier" and conv.norm is not None:
+            if is_logits(name) and conv.norm is not None:
                 raise self.other("its logits have a norm")
             if conv.norm is not None:
                 found.setdefault(_epsilon_of(name), set()).add(conv.norm.epsilon)
@@ -285,4 +285,5 @@ class _Walk:
 
 def _epsilon_of(layer: str) -> str:
     """Return the setting that holds the epsilon of a layer's norm."""
-    return "head_epsilon" if layer.startswith("aspp") else "backbone_epsilon"
+    of_the_head = layer.startswith(("aspp", "extras", "box_heads", "class_heads"))
+    return "head_epsilon" if of_the_head else "backbone_epsilon"

@@ -31,6 +31,7 @@ from deeplab_mnv2.training.workdir import open_workdir
 from deeplab_mnv2.weights.keras import _TABLE as KERAS_NAMES
 from tests.conftest import SHARED, tiny_config
 from tests.support import damage, torch_files
+from tests.support.box_files import FORMATS, read_boxes
 from tests.support.evaluations import made_up
 from tests.support.frozen_graphs import FrozenGraph
 from tests.support.mutations import (
@@ -275,6 +276,18 @@ def _labels() -> dict[str, Sample]:
     }
 
 
+def _boxes() -> dict[str, Sample]:
+    mutations = {"coco boxes": _JSON, "voc boxes list": (mutate_list, mutate_words, mutate_bytes)}
+    return {
+        name: Sample(
+            partial(write, **target),
+            partial(read_boxes, of=data_set, above=above),
+            mutations.get(name, (mutate_bytes,)),
+        )
+        for name, (data_set, write, target, above) in FORMATS.items()
+    }
+
+
 _JSON = (mutate_json, mutate_json, mutate_bytes)
 _ZIP = (mutate_member, mutate_member, mutate_bytes)
 _RUNS: dict[str, tuple[Mutate, ...]] = {
@@ -285,6 +298,7 @@ _RUNS: dict[str, tuple[Mutate, ...]] = {
 SAMPLES = {
     **_images(),
     **_labels(),
+    **_boxes(),
     "list": Sample(
         partial(write_folder, target="ImageSets/Segmentation/train.txt"),
         read_list,

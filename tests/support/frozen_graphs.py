@@ -1,4 +1,4 @@
-"""A tiny writer of TensorFlow's GraphDef, and a network written with it as TF-slim names it."""
+"""A tiny writer of TensorFlow's GraphDef, and networks written with it as TensorFlow names them."""
 
 import struct
 from collections.abc import Iterable
@@ -55,7 +55,7 @@ def attribute(value: object) -> bytes:
 
 
 class FrozenGraph:
-    """A segmentation network or classifier as a frozen graph, open to changes before `encode`.
+    """A network of any kind but a bare backbone as a frozen graph, open to changes till `encode`.
 
     `nodes` are name -> [op, inputs, attributes]. `notation` is "slim", dilating between
     SpaceToBatchND and BatchToSpaceND, "dilations", with the attribute and newer operations, or
@@ -74,11 +74,15 @@ class FrozenGraph:
         self.side = np.array([side, side], np.int32)
         self.node("ImageTensor", "Placeholder", [])
         self.node("ExpandDims", "ExpandDims", ["ImageTensor", self.const("dim", np.int32(0))])
-        self.node("mul", "Mul", [self.const("mul/x", np.float32(2 / 255)), "ExpandDims"])
+        image = "ExpandDims"
+        if given.kind == "detection":
+            size = self.const("size", np.array([given.config.image_size] * 2, np.int32))
+            image = self.node("ResizeImage", "ResizeBilinear", [image, size])
+        self.node("mul", "Mul", [self.const("mul/x", np.float32(2 / 255)), image])
         self.node("sub_7", "Sub", ["mul", self.const("sub_7/y", np.float32(1)), "^Assert"])
         self.node("Assert", "Assert", ["ExpandDims"])
         features = self.backbone(self.node("MobilenetV2/input", "Identity", ["sub_7"]))
-        (self.segmentation if given.kind == "segmentation" else self.classification)(features)
+        getattr(self, given.kind)(features)
 
     def encode(self) -> bytes:
         found = b""
@@ -150,6 +154,8 @@ class FrozenGraph:
 
     def epsilon(self, layer: str) -> float:
         config = self.given.config
+        if layer.startswith(("extras", "box_heads", "class_heads")):
+            return config.head_epsilon
         if layer.startswith("aspp"):
             # As `tf.nn.fused_batch_norm` raises 1e-5.
             return max(config.head_epsilon, 1.001e-5)
@@ -164,6 +170,8 @@ class FrozenGraph:
             y = x = self.node(f"{scope}/input", "Identity", [x])
             if f"{block}.expand" in self.convs:
                 y = self.conv(f"{scope}/expand", f"{block}.expand", y, "Relu6")
+            if block == "backbone.stages.5.0":
+                self.detected = y
             y = self.conv(f"{scope}/depthwise", f"{block}.depthwise", y, "Relu6")
             y = self.conv(f"{scope}/project", f"{block}.project", y, "")
             before, channels = channels, self.convs[f"{block}.project"].kernel.shape[-1]
@@ -200,12 +208,30 @@ class FrozenGraph:
         x = self.logits("MobilenetV2/Logits/Conv2d_1c_1x1", x)
         self.node("Softmax", "Softmax", [self.node("Squeeze", "Squeeze", [x])])
 
-    def logits(self, scope: str, x: str) -> str:
-        kernel = self.variable(f"{scope}/weights", self.given.tensors["classifier.kernel"])
+    def detection(self, x: str) -> None:
+        x = self.conv("MobilenetV2/Conv_1", "head", x, "Relu6")
+        levels = [self.detected, x]
+        for number in range(2, 6):
+            name, layer = f"layer_19_2_Conv2d_{number}_3x3_s2", f"extras.{number - 2}"
+            x = self.conv(f"layer_19_1_Conv2d_{number}_1x1", f"{layer}.reduce", x, "Relu6")
+            x = self.conv(f"{name}_depthwise", f"{layer}.depthwise", x, "Relu6")
+            x = self.conv(name, f"{layer}.expand", x, "Relu6")
+            levels.append(x)
+        for number, level in enumerate(levels):
+            for part, word in (("box_heads", "BoxEncoding"), ("class_heads", "Class")):
+                scope, layer = f"BoxPredictor_{number}/{word}Predictor", f"{part}.{number}"
+                y = self.conv(f"{scope}_depthwise", f"{layer}.depthwise", level, "Relu6")
+                y = self.logits(scope, y, f"{layer}.predict")
+                # What follows is computed from its values, and has no layers.
+                y = self.node(f"{scope}/Reshape", "Reshape", [y, "dim"])
+                self.node(f"{scope}/Mean", "Mean", [y, "dim"])
+
+    def logits(self, scope: str, x: str, layer: str = "classifier") -> str:
+        kernel = self.variable(f"{scope}/weights", self.given.tensors[f"{layer}.kernel"])
         x = self.node(
             f"{scope}/Conv2D", "Conv2D", [x, kernel], strides=(1, 1, 1, 1), padding="SAME"
         )
-        bias = self.variable(f"{scope}/biases", self.given.tensors["classifier.bias"])
+        bias = self.variable(f"{scope}/biases", self.given.tensors[f"{layer}.bias"])
         return self.node(f"{scope}/BiasAdd", "BiasAdd", [x, bias])
 
     def resize(self, name: str, x: str, size: np.ndarray) -> str:

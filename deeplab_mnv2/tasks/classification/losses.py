@@ -4,7 +4,17 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from deeplab_mnv2.config import CrossEntropy, Dice, Focal, Jaccard, Loss, LovaszSoftmax, Sum
+from deeplab_mnv2.config import (
+    CrossEntropy,
+    Dice,
+    Focal,
+    FocalBox,
+    Jaccard,
+    Loss,
+    LovaszSoftmax,
+    MultiBox,
+    Sum,
+)
 from deeplab_mnv2.errors import UserError
 
 
@@ -20,9 +30,9 @@ def loss_sums(loss: Loss, logits: Array, target: Array, step: Array) -> tuple[Ar
     match loss:
         case CrossEntropy():
             return _cross_entropy(loss, logits, target)
-        case Focal() | Dice() | Jaccard() | LovaszSoftmax() | Sum():
+        case Focal() | Dice() | Jaccard() | LovaszSoftmax() | Sum() | MultiBox() | FocalBox():
             name = type(loss).__name__
-            raise UserError(f"{name} is a loss of segmentation; set loss=CrossEntropy().")
+            raise UserError(f"{name} is no loss of classification; set loss=CrossEntropy().")
         case _:
             return loss.sums(logits, target, step)
 

@@ -5,10 +5,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from deeplab_mnv2.errors import UserError
+from deeplab_mnv2.weights.frozen_graph.detection import DetectionWalk
 from deeplab_mnv2.weights.frozen_graph.file import DAMAGED, Operation, read_operations
 from deeplab_mnv2.weights.graph import Add, Concat, Conv, Graph, Node, Norm, Pool, Resize
 from deeplab_mnv2.weights.model_weights import Weights
-from deeplab_mnv2.weights.walk import from_graph
+from deeplab_mnv2.weights.walk import Walk, from_walk
 
 _CONVOLUTIONS = ("Conv2D", "DepthwiseConv2dNative")
 _NORMS = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
@@ -21,23 +22,24 @@ _ACTIVATIONS = {"Relu": "relu", "Relu6": "relu6"}
 
 
 def read_frozen_graph(path: str, provenance: dict[str, str]) -> Weights:
-    """Return the weights of a .pb file such as those of TensorFlow's DeepLab model zoo.
+    """Return the weights of a .pb file such as those of TensorFlow's DeepLab and detection zoos.
 
     Raises:
         UserError: the file is damaged or its graph is not a network of this family.
     """
     try:
         operations = read_operations(path)
+        builder = _Builder(operations, path)
         if "detection_boxes" in operations or any(n.startswith("BoxPredictor") for n in operations):
-            raise UserError(
-                f"{path} holds a detection network; give one of segmentation or classification."
-            )
-        found = _Builder(operations, path).build()
+            # What follows the predictions has no layers.
+            walk = DetectionWalk(builder.build(until=("Reshape",)), path, builder.image_size())
+        else:
+            walk = Walk(builder.build(), path)
     except DAMAGED as error:
         raise UserError(
             f"{path} is a damaged TensorFlow graph ({type(error).__name__}); fetch it again."
         ) from error
-    return from_graph(found, {**provenance, "importer": "frozen_graph"})
+    return from_walk(walk, {**provenance, "importer": "frozen_graph"})
 
 
 class _Builder:
@@ -58,14 +60,15 @@ class _Builder:
         self.layers = {n.name: self.layer(n) for n in nodes.values() if n.op in _CONVOLUTIONS}
         self.layer_of = {op.name: name for name, layer in self.layers.items() for op in layer}
 
-    def build(self) -> Graph:
+    def build(self, until: tuple[str, ...] = ()) -> Graph:
+        """Return the network up to operations of a kind in `until`."""
         images = [node.name for node in self.nodes.values() if node.op == "Placeholder"]
         first = [n for n in self.after(images, until=_CONVOLUTIONS) if n.op in _CONVOLUTIONS]
         if len(first) != 1:
             raise self.other(f"its image is read by {len(first)} convolutions")
         (stem,) = self.conv(first[0])
         found: list[Node] = [stem]
-        for node in self.after([first[0].name]):
+        for node in self.after([first[0].name], until):
             if node.op in _METHODS and node.name not in self.layer_of:
                 found += _METHODS[node.op](self, node)
         return Graph(found, stem.input, self.input_scale(str(stem.input)))
@@ -206,6 +209,20 @@ class _Builder:
                 offset += scale * number
             node = self.node(node.inputs[1 - constants[0]])
         return None if (scale, offset) == (1.0, 0.0) else (scale, -offset / scale)
+
+    def image_size(self) -> int | None:
+        """Return the side of the square that images are scaled to; None where it is not told."""
+        sizes = {
+            tuple(self.constant(node.inputs[1]).tolist())
+            for node in self.nodes.values()
+            if node.op == "ResizeBilinear" and self.is_constant(node.inputs[1])
+        }
+        if len(sizes) != 1:
+            return None
+        height, width = sizes.pop()
+        if height != width:
+            raise self.other(f"it scales images to {height} x {width} pixels")
+        return height
 
     def source(self, name: str) -> str:
         """Return what a tensor is called: its layer's convolution, or the operation itself."""

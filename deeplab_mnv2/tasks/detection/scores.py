@@ -1,0 +1,116 @@
+"""The content of a detection's `eval.json`, of what was found in the images."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from deeplab_mnv2.data.boxes import Objects
+from deeplab_mnv2.evaluation.bootstrap import Interval, difference_intervals, intervals
+from deeplab_mnv2.evaluation.ratios import json_number, mean_present
+from deeplab_mnv2.tasks.detection.average_precision import ap_samples, coco_scores, precisions
+from deeplab_mnv2.tasks.detection.error_kinds import ErrorKinds, best_point, error_kinds
+from deeplab_mnv2.tasks.detection.matches import Detections, Matches, join, match_coco, match_voc
+from deeplab_mnv2.tasks.detection.voc_precision import voc_precisions
+
+
+def matches_of(
+    detections: Sequence[Detections], objects: Sequence[Objects], metric: str
+) -> Matches:
+    """Return what the detections of N images find, by the rule of "coco" or of "voc"."""
+    match = match_coco if metric == "coco" else match_voc
+    return join([match(d, o) for d, o in zip(detections, objects, strict=True)])
+
+
+def detection_scores(
+    detections: Sequence[Detections],
+    objects: Sequence[Objects],
+    class_names: Sequence[str],
+    metric: str,
+    *,
+    samples: int,
+) -> dict[str, Any]:
+    """Return the scores of N images, ready for JSON.
+
+    For "coco" its twelve numbers (`average_precision.coco_scores`); for "voc" `ap50` with the area
+    under the curve, as of 2010, `ap50_11_point` as of 2007, and `ap_per_class`. `ci95` and
+    `ap_per_class_ci95` are the bootstrap's over images. `objects_per_class` leaves out what is to
+    be ignored; `errors` counts the kinds of errors above the score of the highest F1,
+    `operating_point`; `curves` has the precision at 101 recalls of each class at IoU 0.5.
+    """
+    count = len(class_names)
+    matches = matches_of(detections, objects, metric)
+    if metric == "coco":
+        found = coco_scores(matches, class_names)
+    else:
+        eleven, area = (values[0] for values in voc_precisions(matches, count))
+        found = {
+            "ap50": json_number(mean_present(area)),
+            "ap50_11_point": json_number(mean_present(eleven)),
+            "ap_per_class": {
+                name: json_number(value) for name, value in zip(class_names, area, strict=True)
+            },
+        }
+    score = _score_of(metric, count)
+    overall, *of_classes = intervals(
+        lambda times: score(matches, times), matches.images, samples=samples
+    )
+    labels = np.concatenate([o.label[~o.ignore] for o in objects]) if objects else np.zeros(0, int)
+    point = best_point(matches)
+    kinds = ErrorKinds()
+    if point is not None:
+        pairs = zip(detections, objects, strict=True)
+        kinds = sum((error_kinds(d, o, point.score) for d, o in pairs), kinds)
+    curves = precisions(matches, count)[0, :, 0]  # (C, 101)
+    return {
+        **found,
+        "ci95": overall and list(overall),
+        "ap_per_class_ci95": {
+            name: interval and list(interval)
+            for name, interval in zip(class_names, of_classes, strict=True)
+        },
+        "objects_per_class": dict(
+            zip(class_names, np.bincount(labels, minlength=count).tolist(), strict=True)
+        ),
+        "operating_point": vars(point) if point is not None else None,
+        "errors": vars(kinds),
+        "curves": {
+            name: None if np.isnan(curve).any() else [round(float(v), 4) for v in curve]
+            for name, curve in zip(class_names, curves, strict=True)
+        },
+    }
+
+
+def ap_difference_intervals(
+    first: Sequence[Matches],
+    second: Sequence[Matches],
+    num_classes: int,
+    metric: str,
+    *,
+    samples: int,
+) -> list[Interval | None]:
+    """Return the intervals of the difference in AP (in AP50 for VOC), and in each class's.
+
+    Each side holds the matches of every run, of the same images in the same order.
+    """
+    runs, score = [*first, *second], _score_of(metric, num_classes)
+    return difference_intervals(
+        lambda times: np.stack([score(run, times) for run in runs], axis=1),
+        (len(first), len(second)),
+        runs[0].images,
+        samples=samples,
+    )
+
+
+def _score_of(metric: str, num_classes: int) -> Callable[[Matches, np.ndarray], np.ndarray]:
+    """Return what maps matches and (R, N), how often each image counts, to (R, 1 + C)."""
+
+    def coco(matches: Matches, times: np.ndarray) -> np.ndarray:
+        samples = ap_samples(matches, num_classes, times)  # AP, AP50, AP75, classes
+        return np.delete(samples, [1, 2], axis=1)
+
+    def voc(matches: Matches, times: np.ndarray) -> np.ndarray:
+        _, area = voc_precisions(matches, num_classes, times=times)
+        return np.concatenate([mean_present(area)[:, None], area], axis=1)
+
+    return coco if metric == "coco" else voc
