@@ -1,4 +1,4 @@
-"""SSD's plain heads on MobileNetV2, what Table 5 of the paper compares SSDLite's with. Not run here.
+"""SSD's plain heads on MobileNetV2, the paper's comparison with SSDLite's (Table 5). Not run here.
 
 python -m deeplab_mnv2.train --config experiments/ssd_coco.py:COCO
 """

@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from deeplab_mnv2.report.classification_page import write_classification
+from deeplab_mnv2.report.detection_page import write_detection
 from deeplab_mnv2.report.segmentation_page import write_segmentation
 from deeplab_mnv2.tasks.classification.evaluator import ClassificationEvaluation
+from deeplab_mnv2.tasks.detection.evaluator import DetectionEvaluation
 from deeplab_mnv2.tasks.segmentation.evaluator import SegmentationEvaluation
 from deeplab_mnv2.tasks.task import Evaluation
 
@@ -23,5 +25,7 @@ def write_report(
             write_segmentation(evaluation, path, title, history or [])
         case ClassificationEvaluation():
             write_classification(evaluation, path, title, history or [])
+        case DetectionEvaluation():
+            write_detection(evaluation, path, title, history or [])
         case _:
             raise TypeError(f"there is no report of {type(evaluation).__name__}")
