@@ -1,4 +1,4 @@
-"""Segment or classify photographs, by what the weights are for.
+"""Segment or classify photographs, or find objects in them, by what the weights are for.
 
   python -m deeplab_mnv2.predict --output DIR [--weights FILE] IMAGE...
 
@@ -6,7 +6,8 @@ FILE is also a run, RUN@best, a folder or hf://owner/name; by default it is the 
 which segments. IMAGE is a file, a folder, a pattern in quotes ('*.jpg'), or - for a list on
 standard input. Segmentation leaves NAME.png, a palette PNG of class ids, and NAME_overlay.jpg in
 the output folder; NAME keeps the folders that tell images apart. Classification leaves
-predictions.csv, the five likeliest classes of each image.
+predictions.csv, the five likeliest classes of each image; detection NAME_overlay.jpg,
+detections.csv and, in COCO's format, detections.json.
 """
 
 import os
@@ -35,6 +36,8 @@ from deeplab_mnv2.tasks.classification.predictions import (
     print_predictions,
     write_predictions,
 )
+from deeplab_mnv2.tasks.detection.detector import SHOWN_SCORE, Detector
+from deeplab_mnv2.tasks.detection.predictions import find_objects
 from deeplab_mnv2.tasks.segmentation.segmenter import LONG_SIDE, Segmentation, Segmenter
 
 # Results that wait to be written; a photograph of 12 megapixels takes 150 MB until it is.
@@ -169,20 +172,21 @@ def _predict(
 ) -> list[str]:
     """Write the results of what the weights are for; return a sentence for each damaged image."""
     given = flags.FLAGS
-    if source.kind != "classification":
-        model = weights.build_deeplab(source)
-        segmenter = Segmenter(model, source.class_names, long_side=given.long_side)
-        return predict(segmenter, results, probabilities=given.probabilities, on_done=on_done)
-    if given.probabilities:
-        raise UserError(
-            "--probabilities is for segmentation; predictions.csv has them for a classifier."
-        )
-    network = weights.build_classifier(source)
-    classifier = Classifier(network, source.class_names, scaling=scaling_of(source))
-    found, failures = classify(classifier, list(results), on_done)
-    write_predictions(found, output / "predictions.csv")
-    print_predictions(found)
-    return failures
+    names = tuple(given.class_names) or source.class_names
+    if source.kind != "segmentation" and given.probabilities:
+        raise UserError("--probabilities is for segmentation; leave it out.")
+    if source.kind == "classification":
+        network = weights.build_classifier(source)
+        classifier = Classifier(network, names, scaling=scaling_of(source))
+        found, failures = classify(classifier, list(results), on_done)
+        write_predictions(found, output / "predictions.csv")
+        print_predictions(found)
+        return failures
+    if source.kind == "detection":
+        detector = Detector(weights.build_detector(source), names, least_score=given.score)
+        return find_objects(detector, results, output, on_done)
+    segmenter = Segmenter(weights.build_deeplab(source), names, long_side=given.long_side)
+    return predict(segmenter, results, probabilities=given.probabilities, on_done=on_done)
 
 
 def _listed() -> list[str]:
@@ -232,4 +236,6 @@ if __name__ == "__main__":
         LONG_SIDE,
         "Longer photographs are scaled down to this for the network; 0: not, as evaluate scores.",
     )
+    flags.DEFINE_float("score", SHOWN_SCORE, "Detection: boxes of this score or more are shown.")
+    flags.DEFINE_list("class_names", [], "What the classes are, where the weights do not say.")
     command.run(main, takes_arguments=True)
