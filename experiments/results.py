@@ -33,24 +33,27 @@ from flax import nnx
 
 from deeplab_mnv2 import weights
 from deeplab_mnv2.cli import command, experiment
-from deeplab_mnv2.config import Config, ModelConfig
+from deeplab_mnv2.config import BackboneConfig, ClassifierConfig, Config, SsdLiteConfig
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.files import read_json, replace_atomically
 from deeplab_mnv2.models.costs import layer_costs
-from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.training.log import read_metrics
+from deeplab_mnv2.weights.model_weights import abstract_model
 from experiments.tools import reproduction
 
 HERE = Path(__file__).resolve().parent
 BEGIN, END = "<!-- results: python -m experiments.results -->\n", "<!-- end of results -->\n"
 _HEADER = (
-    "| run | weights at the start | steps | device, time | scored | mIoU | near edges | parameters "
-    "| multiply-adds |\n| --- | --- | ---: | --- | --- | --- | ---: | ---: | ---: |\n"
+    "| run | weights at the start | steps | device, time | scored | score | near edges "
+    "| parameters | multiply-adds |\n| --- | --- | ---: | --- | --- | --- | ---: | ---: | ---: |\n"
 )
 _SHORT_HEADER = (
-    "| run | weights at the start | steps, time | scored | mIoU | parameters | multiply-adds |\n"
+    "| run | weights at the start | steps, time | scored | score | parameters | multiply-adds |\n"
     "| --- | --- | --- | --- | --- | ---: | ---: |\n"
 )
+
+# What the score of each task is called, by its key in `eval.json`.
+_SCORES = {"miou": "mIoU", "top1": "top-1", "ap": "AP", "ap50": "AP50"}
 
 # The facts in `row.json`, and the scores in `eval.json` beside it.
 Row = tuple[dict[str, Any], dict[str, Any]]
@@ -76,8 +79,9 @@ def facts_of_run(workdir: Path, experiment: str, device: str) -> dict[str, Any]:
     Raises:
         UserError: the folder holds no run.
     """
-    model = weights.load(str(workdir))
-    config = json.loads((workdir / "config.json").read_text())["train"]
+    model = weights.read(str(workdir)).config
+    stored = json.loads((workdir / "config.json").read_text())
+    config = stored["train"]
     seconds, before = 0.0, 0
     for record in read_metrics(workdir / "metrics.jsonl"):
         if "images_per_second" in record:
@@ -91,19 +95,30 @@ def facts_of_run(workdir: Path, experiment: str, device: str) -> dict[str, Any]:
         "seed": config["seed"],
         "device": device,
         "minutes": round(seconds / 60),
-        **costs(model.config),
+        **costs(model, _input_side(model, stored["evaluation"])),
     }
 
 
-def costs(model: ModelConfig) -> dict[str, int]:
-    """Return the parameters, and the multiply-adds at 513 x 513."""
-    network = nnx.eval_shape(lambda: DeepLab(model, rngs=nnx.Rngs(0)))
-    layers = layer_costs(network, (513, 513))
+def costs(model: BackboneConfig, side: int) -> dict[str, int]:
+    """Return the parameters, and the multiply-adds at a side of the input."""
+    network = abstract_model(model)
+    layers = layer_costs(network, (side, side))
     parameters = jax.tree.leaves(nnx.state(network, nnx.Param))
     return {
         "parameters": sum(leaf.size for leaf in parameters),
         "multiply_adds": sum(layer.multiply_adds for layer in layers),
     }
+
+
+def _input_side(model: BackboneConfig, evaluation: dict[str, Any]) -> int:
+    """Return the side at which multiply-adds are counted: 513, or what the network is scored at."""
+    match model:
+        case SsdLiteConfig():
+            return model.image_size
+        case ClassifierConfig():
+            return evaluation["crop_size"]
+        case _:
+            return 513
 
 
 def table() -> str:
@@ -148,8 +163,8 @@ def _line(row: dict[str, Any], result: dict[str, Any]) -> str:
         _steps(row),
         f"{row['device']}, {row['minutes']} min" if row["steps"] else "",
         _scored(row, result["protocol"]),
-        f"{100 * result['miou']:.2f} {_interval(result['ci95'])}",
-        f"{100 * result['boundary_miou']['4']:.2f}",
+        f"{_title(result)} {100 * _score(result):.2f} {_interval(result['ci95'])}",
+        f"{100 * result['boundary_miou']['4']:.2f}" if "boundary_miou" in result else "",
         *_costs(row),
     )
     return f"| {' | '.join(cells)} |\n"
@@ -157,14 +172,14 @@ def _line(row: dict[str, Any], result: dict[str, Any]) -> str:
 
 def _short_line(group: list[Row]) -> str:
     row, result = group[0]
-    training, score = _steps(row), f"{100 * result['miou']:.2f}"
+    training, score = _steps(row), f"{100 * _score(result):.2f}"
     if row["steps"]:
         minutes = sorted(each["minutes"] for each, _ in group)
         times = f"{minutes[0]} min" if len(group) == 1 else f"{minutes[0]} to {minutes[-1]} min"
         training += f", {times} on {row['device']}"
     if len(group) > 1:
         training += f"; {len(group)} seeds"
-        score = _mean([each["miou"] for _, each in group])
+        score = _mean([_score(each) for _, each in group])
     # Of several runs the widest interval, so that it promises no more than each of them.
     lows, highs = zip(*(each["ci95"] for _, each in group), strict=True)
     cells = (
@@ -172,7 +187,7 @@ def _short_line(group: list[Row]) -> str:
         _start(row),
         training,
         _scored(row, result["protocol"]),
-        f"{score} {_interval((min(lows), max(highs)))}",
+        f"{_title(result)} {score} {_interval((min(lows), max(highs)))}",
         *_costs(row),
     )
     return f"| {' | '.join(cells)} |\n"
@@ -183,16 +198,28 @@ def _without_seed(row: dict[str, Any], result: dict[str, Any]) -> tuple[Any, ...
 
 
 def _seeds_line(group: list[Row]) -> str:
-    miou = _mean([result["miou"] for _, result in group])
-    edges = _mean([result["boundary_miou"]["4"] for _, result in group])
+    results = [result for _, result in group]
+    score = f"{_title(results[0])} {_mean([_score(result) for result in results])}"
+    edges = ""
+    if "boundary_miou" in results[0]:
+        edges = _mean([result["boundary_miou"]["4"] for result in results])
     name = f"mean and standard deviation of {len(group)} seeds"
-    return f"| {name} | | | | | {miou} | {edges} | | |\n"
+    return f"| {name} | | | | | {score} | {edges} | | |\n"
+
+
+def _score(result: dict[str, Any]) -> float:
+    return next(result[key] for key in _SCORES if key in result)
+
+
+def _title(result: dict[str, Any]) -> str:
+    return next(title for key, title in _SCORES.items() if key in result)
 
 
 def _not_run(name: str, config: Config) -> str:
     start = Path(config.train.init_weights).name or "random"
     steps = f"{config.train.total_steps:,} x {config.train.batch_size}"
-    cells = (_link(name, HERE), start, steps, "", "", "not run", "", *_costs(costs(config.model)))
+    found = costs(config.model, _input_side(config.model, vars(config.evaluation)))
+    cells = (_link(name, HERE), start, steps, "", "", "not run", "", *_costs(found))
     return f"| {' | '.join(cells)} |\n"
 
 
@@ -206,6 +233,8 @@ def _steps(row: dict[str, Any]) -> str:
 
 def _scored(row: dict[str, Any], protocol: dict[str, Any]) -> str:
     scored = [f"{protocol['images']} images of {protocol['split']}"]
+    if "output_stride" not in protocol:
+        return scored[0]
     if row["steps"] == 0 or protocol["output_stride"] != 16:
         scored.append(f"stride {protocol['output_stride']}")
     if protocol["scales"] != [1.0]:
@@ -268,9 +297,15 @@ def main() -> None:
         facts = facts_of_run(workdir, given.experiment or workdir.name, given.device)
         add(given.add, Path(given.scores or given.workdir), facts)
     elif given.weights and given.scores:
-        model = weights.load(given.weights).config
-        name = Path(given.weights).name
-        facts = {"experiment": "published", "start": name, "steps": 0, **costs(model)}
+        model = weights.read(given.weights).config
+        stamp = read_json(Path(given.scores, "eval.json"))["protocol"]
+        counted = costs(model, _input_side(model, stamp))
+        facts = {
+            "experiment": "published",
+            "start": Path(given.weights).name,
+            "steps": 0,
+            **counted,
+        }
         add(given.add, Path(given.scores), facts)
     else:
         raise UserError("Give --add NAME with --workdir RUN, or with --weights FILE --scores DIR.")
