@@ -54,30 +54,32 @@ def main(arguments: list[str]) -> None:
 
 
 def _print(found: dict[str, Any], console: Console) -> None:
-    table = Table("run", _NUMBER("mIoU"), _NUMBER("95 % interval"), box=box.SIMPLE)
+    title = found["score_title"]
+    table = Table("run", _NUMBER(title), _NUMBER("95 % interval"), box=box.SIMPLE)
     for run in found["runs"]:
-        table.add_row(Text(run["run"]), _percent(run["miou"]), _ends(run["ci95"], _percent))
+        score = _percent(run[found["score"]])
+        table.add_row(Text(run["run"]), score, _ends(run["ci95"], _percent))
     console.print(table)
     for difference in found["differences"]:
         names = difference["run"], difference["baseline"]
         numbers = _NUMBER("difference"), _NUMBER("95 % interval")
         table = Table("class", *numbers, "verdict", box=box.SIMPLE)
-        for name, entry in difference["iou"].items():
+        for name, entry in difference[found["by_class"]].items():
             points = _signed(entry["difference"])
             table.add_row(Text(name), points, _ends(entry["ci95"], _signed), verdict(entry))
-        console.print(Text(f"{names[0]} against {names[1]}, points of IoU"))
+        console.print(Text(f"{names[0]} against {names[1]}, in points"))
         console.print(table)
     for difference in found["differences"]:
-        console.print(Text(_sentence(difference)), soft_wrap=True)
+        console.print(Text(_sentence(difference, title)), soft_wrap=True)
     for warning in found["warnings"]:
         console.print(Text(f"warning: {warning}"), soft_wrap=True)
 
 
-def _sentence(difference: dict[str, Any]) -> str:
+def _sentence(difference: dict[str, Any], title: str) -> str:
     ends = f" ({_ends(difference['ci95'], _signed)})" if difference["ci95"] else ""
     return (
         f"{difference['run']} against {difference['baseline']}: "
-        f"{_signed(difference['difference'])}{ends} points of mIoU; {conclusion(difference)}."
+        f"{_signed(difference['difference'])}{ends} points of {title}; {conclusion(difference)}."
     )
 
 

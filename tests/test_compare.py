@@ -42,7 +42,7 @@ def page(folders):
 def test_differences_are_those_of_the_scores(folders):
     runs = load_runs([folders / "bad", folders / "good"])
     (found,) = compare([[run] for run in runs], samples=200)["differences"]
-    totals = [run.confusions.sum(axis=0) for run in runs]
+    totals = [run.stored.confusions.sum(axis=0) for run in runs]
     assert found["difference"] == pytest.approx(float(miou(totals[1]) - miou(totals[0])))
     iou = iou_per_class(totals[1]) - iou_per_class(totals[0])
     for name, value in zip(runs[0].result["iou"], iou, strict=True):

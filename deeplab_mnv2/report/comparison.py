@@ -8,14 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from deeplab_mnv2.data.decode import read_arrays
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.evaluation.bootstrap import Interval
 from deeplab_mnv2.evaluation.protocol import differing_fields
 from deeplab_mnv2.evaluation.ratios import json_number
-from deeplab_mnv2.tasks.segmentation.intervals import difference_intervals
-from deeplab_mnv2.tasks.segmentation.metrics import iou_per_class, miou
-from deeplab_mnv2.tasks.segmentation.pictures import Picture, load
+from deeplab_mnv2.tasks.stored_run import StoredRun
+from deeplab_mnv2.tasks.stored_run_of import stored_run
 
 _IMAGES_AND_RUNS = "images and runs"
 # Values longer than this are not quoted in error messages.
@@ -24,13 +22,11 @@ _QUOTED = 40
 
 @dataclasses.dataclass
 class Run:
-    """An evaluation read from its folder; `confusions` (N, C, C) is in the order of `names`."""
+    """An evaluation read from its folder; `stored` is what was found in the images."""
 
     folder: Path
     result: dict[str, Any]
-    names: list[str]
-    confusions: np.ndarray
-    pictures: dict[str, Picture]
+    stored: StoredRun
     # Its name in tables and pages that show several runs.
     title: str = ""
 
@@ -55,13 +51,12 @@ def load_runs(folders: list[Path]) -> list[Run]:
                 f"{first.folder} and {run.folder} were scored differently, in {described}; "
                 "evaluate both under the same protocol."
             )
-        if run.names != first.names:
+        if run.stored.names != first.stored.names:
             raise UserError(
                 f"{first.folder} and {run.folder} do not hold the same images in the same order; "
                 "evaluate both on the same split."
             )
-        # A row's sum is the number of pixels labelled with a class, whatever was predicted.
-        if not np.array_equal(run.confusions.sum(axis=-1), first.confusions.sum(axis=-1)):
+        if not run.stored.has_same_labels(first.stored):
             raise UserError(
                 f"{first.folder} and {run.folder} were scored against different labels of the same "
                 "images; evaluate both on the same labels."
@@ -81,16 +76,20 @@ def compare(arms: list[list[Run]], *, samples: int) -> dict[str, Any]:
     """
     runs = [run for arm in arms for run in arm]
     first = runs[0]
+    score = first.stored.score
     return {
+        "score": score,
+        "score_title": first.stored.title,
+        "by_class": first.stored.by_class,
         "protocol_hash": first.result["protocol"]["protocol_hash"],
-        "images": len(first.names),
+        "images": len(first.stored.names),
         "bootstrap_samples": samples,
         "runs": [
             {
                 "run": run.title,
                 "folder": str(run.folder),
                 "weights": run.result["protocol"]["weights"],
-                "miou": run.result["miou"],
+                score: run.result[score],
                 "ci95": run.result["ci95"],
             }
             for run in runs
@@ -128,22 +127,20 @@ def conclusion(difference: dict[str, Any]) -> str:
 
 
 def _differences(first: list[Run], second: list[Run], samples: int) -> dict[str, Any]:
-    arms = first, second
+    arms = [[run.stored for run in arm] for arm in (first, second)]
     covers = _IMAGES_AND_RUNS if min(map(len, arms)) > 1 else "images"
-    overall_interval, *intervals = difference_intervals(
-        *([run.confusions for run in arm] for arm in arms), samples=samples
-    )
-    totals = [np.stack([run.confusions.sum(axis=0) for run in arm]) for arm in arms]
-    overall = [np.mean(miou(total)) for total in totals]
-    iou = [iou_per_class(total).mean(axis=0) for total in totals]
-    pairs = zip(*iou, strict=True)
+    kept = first[0].stored
+    overall_interval, *intervals = kept.difference_intervals(*arms, samples=samples)
+    # Mean over runs of the overall score and of each class's.
+    means = [np.mean([run.scores() for run in arm], axis=0) for arm in arms]
+    overall, *by_class = zip(*means, strict=True)
     return {
         "run": _title(second),
         "baseline": _title(first),
         **_entry(overall, overall_interval, covers),
-        "iou": {
+        kept.by_class: {
             name: _entry(pair, interval, covers)
-            for name, pair, interval in zip(first[0].result["iou"], pairs, intervals, strict=True)
+            for name, pair, interval in zip(kept.class_names, by_class, intervals, strict=True)
         },
     }
 
@@ -183,45 +180,22 @@ def _other_machines(runs: list[Run]) -> list[str]:
 
 
 def _load_run(folder: Path) -> Run:
-    for name in ("eval.json", "confusions.npz"):
-        if not (folder / name).is_file():
-            raise UserError(
-                f"{folder} holds no {name}; give a folder that train or evaluate has finished."
-            )
-    stored = read_arrays(folder / "confusions.npz", ("names", "confusions"))
-    names, confusions = stored["names"], stored["confusions"]
+    path = folder / "eval.json"
+    if not path.is_file():
+        raise UserError(
+            f"{folder} holds no eval.json; give a folder that train or evaluate has finished."
+        )
     try:
-        result = json.loads((folder / "eval.json").read_text())
-        total = np.array(result["confusion"], np.int64)
-        if not _is_whole(result, names, confusions):
-            raise ValueError("a field is missing or of another type")
-    except (OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
+        result = json.loads(path.read_text())
+        ends = result["ci95"]
+        if not (
+            isinstance(result["protocol"]["protocol_hash"], str)
+            and (ends is None or [type(end) for end in ends] == [float, float])
+        ):
+            raise ValueError("a field is of another type")
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise UserError(f"The scores in {folder} cannot be read; evaluate it again.") from error
-    if not np.array_equal(confusions.sum(axis=0), total):
-        raise UserError(
-            f"eval.json and confusions.npz in {folder} are of two evaluations; evaluate it again."
-        )
-    if missing := {"boundary_miou", "calibration", "object_size"} - result.keys():
-        raise UserError(
-            f"{folder / 'eval.json'} is of an older version, without {min(missing)}; evaluate "
-            "it again."
-        )
-    by_name = dict(zip(names.tolist(), confusions, strict=True))
-    return Run(folder, result, names.tolist(), confusions, load(folder / "pictures.zip", by_name))
-
-
-def _is_whole(result: dict[str, Any], names: np.ndarray, confusions: np.ndarray) -> bool:
-    """Return whether the fields that comparisons read have the types and shapes written."""
-    images, classes = len(names), len(result["iou"])
-    ends = result["ci95"]
-    return (
-        confusions.shape == (images, classes, classes)
-        and np.issubdtype(confusions.dtype, np.integer)
-        and isinstance(result["iou"], dict)
-        and isinstance(result["miou"], float | None)
-        and (ends is None or [type(end) for end in ends] == [float, float])
-        and isinstance(result["protocol"]["protocol_hash"], str)
-    )
+    return Run(folder, result, stored_run(folder, result))
 
 
 def _difference(field: str, first: Run, second: Run) -> str:

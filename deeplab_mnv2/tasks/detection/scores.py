@@ -1,6 +1,6 @@
 """The content of a detection's `eval.json`, of what was found in the images."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -51,9 +51,10 @@ def detection_scores(
                 name: json_number(value) for name, value in zip(class_names, area, strict=True)
             },
         }
-    score = _score_of(metric, count)
     overall, *of_classes = intervals(
-        lambda times: score(matches, times), matches.images, samples=samples
+        lambda times: overall_and_by_class(matches, count, metric, times),
+        matches.images,
+        samples=samples,
     )
     labels = np.concatenate([o.label[~o.ignore] for o in objects]) if objects else np.zeros(0, int)
     point = best_point(matches)
@@ -93,24 +94,29 @@ def ap_difference_intervals(
 
     Each side holds the matches of every run, of the same images in the same order.
     """
-    runs, score = [*first, *second], _score_of(metric, num_classes)
+    runs = [*first, *second]
+
+    def scores(times: np.ndarray) -> np.ndarray:
+        found = [overall_and_by_class(run, num_classes, metric, times) for run in runs]
+        return np.stack(found, axis=1)  # (R, runs, 1 + C)
+
     return difference_intervals(
-        lambda times: np.stack([score(run, times) for run in runs], axis=1),
+        scores,
         (len(first), len(second)),
         runs[0].images,
         samples=samples,
     )
 
 
-def _score_of(metric: str, num_classes: int) -> Callable[[Matches, np.ndarray], np.ndarray]:
-    """Return what maps matches and (R, N), how often each image counts, to (R, 1 + C)."""
+def overall_and_by_class(
+    matches: Matches, num_classes: int, metric: str, times: np.ndarray
+) -> np.ndarray:
+    """Return AP, or AP50 for "voc", overall and of each class, (R, 1 + C).
 
-    def coco(matches: Matches, times: np.ndarray) -> np.ndarray:
-        samples = ap_samples(matches, num_classes, times)  # AP, AP50, AP75, classes
-        return np.delete(samples, [1, 2], axis=1)
-
-    def voc(matches: Matches, times: np.ndarray) -> np.ndarray:
-        _, area = voc_precisions(matches, num_classes, times=times)
-        return np.concatenate([mean_present(area)[:, None], area], axis=1)
-
-    return coco if metric == "coco" else voc
+    `times` (R, N) is how often each image counts.
+    """
+    if metric == "coco":
+        # AP, AP50, AP75, classes.
+        return np.delete(ap_samples(matches, num_classes, times), [1, 2], axis=1)
+    _, area = voc_precisions(matches, num_classes, times=times)
+    return np.concatenate([mean_present(area)[:, None], area], axis=1)

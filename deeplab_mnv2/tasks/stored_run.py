@@ -1,0 +1,54 @@
+"""What comparisons ask of an evaluation that was read back, whatever its task."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from deeplab_mnv2.evaluation.bootstrap import Interval
+
+
+class StoredRun(Protocol):
+    """What an evaluation found in each image, read from its folder."""
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the images, in order."""
+        ...
+
+    @property
+    def class_names(self) -> list[str]: ...
+
+    @property
+    def score(self) -> str:
+        """The key of the main score in `eval.json`."""
+        ...
+
+    @property
+    def title(self) -> str:
+        """What people call the main score."""
+        ...
+
+    @property
+    def by_class(self) -> str:
+        """The key of each class's score in `eval.json`."""
+        ...
+
+    @property
+    def class_title(self) -> str:
+        """What people call a class's score."""
+        ...
+
+    def has_same_labels(self, other: Any) -> bool:
+        """Return whether another run of the same images was scored against the same labels."""
+        ...
+
+    def scores(self) -> np.ndarray:
+        """Return the main score and each class's, (1 + C,), NaN for what has none."""
+        ...
+
+    def difference_intervals(
+        self, first: Sequence[Any], second: Sequence[Any], *, samples: int
+    ) -> list[Interval | None]:
+        """Return the intervals of the differences in these scores; see `evaluation.bootstrap`."""
+        ...
