@@ -30,10 +30,11 @@ from deeplab_mnv2.cli import command
 from deeplab_mnv2.config import ClassificationEvaluationConfig
 from deeplab_mnv2.data.folder import Folder
 from deeplab_mnv2.errors import UserError
-from deeplab_mnv2.exporting.agreement import LEAST_AGREEMENT, Agreement, compare
+from deeplab_mnv2.exporting.agreement import Agreement, compare
 from deeplab_mnv2.exporting.target import (
     PRECISIONS,
     Fit,
+    Network,
     Run,
     Target,
     draw_images,
@@ -57,8 +58,9 @@ SUFFIXES = {
 }
 # One cell of the coarsest output stride.
 LEAST_SIZE = 32
-# Images that the file is checked on, and that the ranges of int8 come from.
-CHECKED, CALIBRATED = 8, 100
+# Images that the file is checked on, and that the ranges of int8 come from. A mask is checked at
+# each of its pixels, a classifier's image is one answer alone.
+CHECKED, CALIBRATED = {"segmentation": 8, "classification": 32}, 100
 
 
 def export(
@@ -73,14 +75,14 @@ def export(
         UserError: a package is missing, a setting does not fit the format, the file cannot be
             written, or it computes something else than the network.
     """
-    model = weights.build(source)
+    model = _network(source)
     fit = partial(padded, size=target.size, mean_pixel=model.config.mean_pixel)
     if isinstance(model, Classifier):
         scaling = _scaling(source, target)
         fit = partial(centre, config=scaling, mean_pixel=model.config.mean_pixel)
         told = {name: getattr(scaling, name) for name in SCALING}
         target = dataclasses.replace(target, scaling=told)
-    images, calibration = _images(target, folder, fit)
+    images, calibration = _images(target, folder, fit, CHECKED[source.kind])
     if kind == "safetensors":
         content = _weights_file(source, target)
         run = _network_in(content, source)
@@ -89,7 +91,7 @@ def export(
         content = module.build(model, target, calibration)
         run = module.load(content, model)
     agreement = compare(model, run, images, target)
-    if agreement.share < LEAST_AGREEMENT[target.precision]:
+    if not agreement.suffices(target.precision):
         raise UserError(
             f"{output} is not written: the exported network agrees with the original on only "
             f"{_share(agreement, source)}; choose another --precision."
@@ -124,6 +126,12 @@ def main() -> None:
     )
 
 
+def _network(source: weights.Weights) -> Network:
+    if source.kind == "classification":
+        return weights.build_classifier(source)
+    return weights.build_deeplab(source)
+
+
 def _scaling(source: weights.Weights, target: Target) -> ClassificationEvaluationConfig:
     """Return how the images of a classifier are scaled and cropped to the target's size.
 
@@ -134,9 +142,13 @@ def _scaling(source: weights.Weights, target: Target) -> ClassificationEvaluatio
     """
     height, width = target.size
     if height != width:
-        raise UserError(f"--size {height},{width} is not square, as a classifier's images are.")
+        raise UserError(
+            f"--size {height},{width} is not square, as a classifier's images are; give one side."
+        )
     if not target.resize:
-        raise UserError("--noresize is for segmentation; a classifier's logits have no size.")
+        raise UserError(
+            "--noresize is for segmentation: a classifier's logits have no size; leave it out."
+        )
     scaling = scaling_of(source)
     scaling.check(source.config.output_stride)
     resize = round(scaling.resize * height / scaling.crop_size)
@@ -146,22 +158,22 @@ def _scaling(source: weights.Weights, target: Target) -> ClassificationEvaluatio
 def _share(agreement: Agreement, source: weights.Weights) -> str:
     """Return on how much the file and its network agree, in words."""
     if source.kind == "classification":
-        return f"{round(agreement.share * agreement.images)} of {agreement.images} images"
+        return f"{round(agreement.share * agreement.number)} of {agreement.number} images"
     return f"{agreement.share:.3%} of the pixels"
 
 
 def _images(
-    target: Target, folder: Path | None, fit: Fit
+    target: Target, folder: Path | None, fit: Fit, checked: int
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Return the images to check on and those to calibrate with, (1, H, W, 3) uint8 each."""
     is_integer = target.precision == "int8"
     if folder is None:
         if is_integer:
             raise UserError("int8 needs --calibration FOLDER, with images of the training split.")
-        return draw_images(CHECKED, max(target.size), fit), []
-    found = read_images(folder, CHECKED + CALIBRATED * is_integer, fit)
+        return draw_images(checked, max(target.size), fit), []
+    found = read_images(folder, checked + CALIBRATED * is_integer, fit)
     # Ranges come from other images than the check, where there are enough.
-    step = max(1, len(found) // CHECKED)
+    step = max(1, len(found) // checked)
     return found[::step], [image for i, image in enumerate(found) if i % step] or found
 
 
@@ -176,7 +188,7 @@ def _weights_file(source: weights.Weights, target: Target) -> bytes:
 
 def _network_in(content: bytes, source: weights.Weights) -> Run:
     restored = native.from_bytes(content, source.provenance)
-    graphdef, state = nnx.split(weights.build(restored))
+    graphdef, state = nnx.split(_network(restored))
 
     @jax.jit
     def run(state: nnx.State, image: jax.Array) -> jax.Array:

@@ -1,6 +1,7 @@
 """An exported file against the network it came from, on the same images."""
 
 import dataclasses
+import math
 import time
 
 import jax
@@ -17,16 +18,24 @@ LEAST_AGREEMENT = {"float32": 0.999, "float16": 0.99, "int8": 0.9}
 
 @dataclasses.dataclass(frozen=True)
 class Agreement:
-    """`share` is that of pixels, for a classifier of images, with the same class.
+    """`share` is that of pixels, for a classifier of images, with the same class, of `number`.
 
-    `images` is on how many images, `logits` the largest difference, None where the file returns
-    class ids; `seconds` is the median of a run.
+    `logits` is the largest difference, None where the file returns class ids; `seconds` is the
+    median of a run.
     """
 
     share: float
-    images: int
+    number: int
     logits: float | None
     seconds: float
+
+    def suffices(self, precision: str) -> bool:
+        """Return whether it is as much as the precision allows to expect.
+
+        Of few images, as many may differ as of the next number of which that share is whole.
+        """
+        least = math.floor(LEAST_AGREEMENT[precision] * self.number)
+        return round(self.share * self.number) >= least
 
 
 def compare(model: Network, run: Run, images: list[np.ndarray], target: Target) -> Agreement:
@@ -39,19 +48,19 @@ def compare(model: Network, run: Run, images: list[np.ndarray], target: Target) 
         return logits_of(network, network.normalize(image), target).astype(jnp.float32)
 
     run(images[0])  # whatever a runtime does the first time
-    shares, logits, seconds = [], [], []
+    same, logits, seconds = [], [], []
     for image in images:
         begin = time.perf_counter()
         found = run(image)
         seconds.append(time.perf_counter() - begin)
         expected = np.asarray(reference(state, image))
         label = found if target.argmax else found.argmax(axis=-1)
-        shares.append(np.mean(label == expected.argmax(axis=-1)))
+        same.append(label == expected.argmax(axis=-1))
         if not target.argmax:
             logits.append(np.abs(found - expected).max())
     return Agreement(
-        share=float(np.mean(shares)),
-        images=len(images),
+        share=float(np.mean(same)),
+        number=np.size(same),
         logits=float(max(logits)) if logits else None,
         seconds=float(np.median(seconds)),
     )
