@@ -21,6 +21,7 @@ from deeplab_mnv2.data.classes import VOC_CLASSES
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.export import export
 from deeplab_mnv2.exporting import stablehlo
+from deeplab_mnv2.exporting.agreement import LEAST_AGREEMENT
 from deeplab_mnv2.exporting.graph import LOGITS, Convolution, evaluate, trace
 from deeplab_mnv2.exporting.target import Target, draw_images, padded
 from deeplab_mnv2.models.deeplab import DeepLab
@@ -253,7 +254,7 @@ def test_safetensors_keeps_where_the_weights_come_from(source, target, tmp_path)
 
 
 def test_nothing_is_written_that_fails_its_check(monkeypatch, source, target, tmp_path):
-    monkeypatch.setitem(export_module.LEAST_AGREEMENT, "float32", 1.1)
+    monkeypatch.setitem(LEAST_AGREEMENT, "float32", 1.1)
     with pytest.raises(UserError, match=r"is not written.*100\.000%"):
         export(source, "safetensors", tmp_path / "file.safetensors", target)
     assert not list(tmp_path.iterdir())
