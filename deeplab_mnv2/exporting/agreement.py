@@ -32,7 +32,7 @@ class Agreement:
     def suffices(self, precision: str) -> bool:
         """Return whether it is as much as the precision allows to expect.
 
-        Of few images, as many may differ as of the next number of which that share is whole.
+        Rounded down to whole answers: of 32 images one may differ, which may be a tie.
         """
         least = math.floor(LEAST_AGREEMENT[precision] * self.number)
         return round(self.share * self.number) >= least
