@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import zipfile
+from functools import partial
 
 import cv2
 import jax
@@ -20,8 +21,9 @@ from deeplab_mnv2.data.classes import VOC_CLASSES
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.export import export
 from deeplab_mnv2.exporting import stablehlo
+from deeplab_mnv2.exporting.agreement import LEAST_AGREEMENT
 from deeplab_mnv2.exporting.graph import LOGITS, Convolution, evaluate, trace
-from deeplab_mnv2.exporting.target import Target, draw_images
+from deeplab_mnv2.exporting.target import Target, draw_images, padded
 from deeplab_mnv2.models.deeplab import DeepLab
 from tests.support.networks import apply
 from tests.support.random_weights import random_weights
@@ -48,7 +50,12 @@ def _source(**settings) -> weights.Weights:
 
 
 def _images(count: int, model) -> list[np.ndarray]:
-    return draw_images(count, SIZE, model.config)
+    return _drawn(count, SIZE, model)
+
+
+def _drawn(count: int, size: tuple[int, int], model) -> list[np.ndarray]:
+    fit = partial(padded, size=size, mean_pixel=model.config.mean_pixel)
+    return draw_images(count, max(size), fit)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +91,7 @@ def test_runtimes_agree_with_the_network(kind, name, size, target, tmp_path):
     pytest.importorskip("onnxruntime" if kind == "onnx" else "ai_edge_litert")
     target = dataclasses.replace(target, size=size)
     found = export(_source(**NETWORKS[name]), kind, tmp_path / "file", target)
-    assert found.masks > 0.999
+    assert found.share > 0.999
     assert found.logits < 1e-3
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
@@ -96,7 +103,7 @@ def test_opencv_reads_the_onnx_file(name, size, target):
     model = weights.build(_source(**NETWORKS[name]))
     content = onnx.build(model, dataclasses.replace(target, size=size), [])
     network = cv2.dnn.readNetFromONNX(np.frombuffer(content, np.uint8))
-    image = model.normalize(draw_images(1, size, model.config)[0])
+    image = model.normalize(_drawn(1, size, model)[0])
     network.setInput(np.ascontiguousarray(np.asarray(image).transpose(0, 3, 1, 2)))
     found = network.forward().transpose(0, 2, 3, 1)
     expected = np.asarray(apply(model, image))
@@ -196,7 +203,7 @@ def test_int8_agrees_and_is_a_third(shared, tmp_path):
     source = weights.read(str(shared / "weights" / "deeplabv3_mnv2_dm05_pascal_quant.tflite"))
     target = Target(class_names=VOC_CLASSES, size=(129, 129), precision="int8")
     folder = shared / "voc2012" / "JPEGImages"
-    assert export(source, "litert", tmp_path / "file", target, folder).masks > 0.95
+    assert export(source, "litert", tmp_path / "file", target, folder).share > 0.95
     floats = 4 * sum(array.size for array in source.tensors.values())
     assert (tmp_path / "file").stat().st_size < floats / 3
 
@@ -247,8 +254,8 @@ def test_safetensors_keeps_where_the_weights_come_from(source, target, tmp_path)
 
 
 def test_nothing_is_written_that_fails_its_check(monkeypatch, source, target, tmp_path):
-    monkeypatch.setitem(export_module.LEAST_AGREEMENT, "float32", 1.1)
-    with pytest.raises(UserError, match=r"is not written.*100\.00%"):
+    monkeypatch.setitem(LEAST_AGREEMENT, "float32", 1.1)
+    with pytest.raises(UserError, match=r"is not written.*100\.000%"):
         export(source, "safetensors", tmp_path / "file.safetensors", target)
     assert not list(tmp_path.iterdir())
 
@@ -366,4 +373,4 @@ def test_published_weights_agree_on_photographs(shared, tmp_path):
     source = weights.read(str(shared / "weights" / "deeplabv3_mnv2_dm05_pascal_quant.tflite"))
     target = Target(class_names=VOC_CLASSES, size=(257, 257))
     folder = shared / "voc2012" / "JPEGImages"
-    assert export(source, "onnx", tmp_path / "file.onnx", target, folder).masks > 0.9999
+    assert export(source, "onnx", tmp_path / "file.onnx", target, folder).share > 0.9999

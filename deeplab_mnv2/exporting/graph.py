@@ -7,11 +7,13 @@ import numpy as np
 from flax import nnx
 from jax import Array, lax
 
-from deeplab_mnv2.models.aspp import SeparableConv
+from deeplab_mnv2.config import BackboneConfig, DeepLabConfig
+from deeplab_mnv2.models.aspp import ASPP, SeparableConv
+from deeplab_mnv2.models.classifier import Classifier
 from deeplab_mnv2.models.decoder import Decoder
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.models.layers import Conv, ConvNormAct, resize
-from deeplab_mnv2.models.mobilenet_v2 import LOW_LEVEL_STAGE, InvertedResidual
+from deeplab_mnv2.models.mobilenet_v2 import LOW_LEVEL_STAGE, InvertedResidual, MobileNetV2
 from deeplab_mnv2.models.ops.taps import Window
 
 # The names of the first and the last tensor.
@@ -70,27 +72,43 @@ class Concat:
     output: str
 
 
-Operation = Convolution | Add | Pool | Resize | Concat
+@dataclasses.dataclass(frozen=True)
+class Flatten:
+    """One row of one pixel (1, 1, C) as a vector (C,)."""
+
+    input: str
+    output: str
+
+
+Operation = Convolution | Add | Pool | Resize | Concat | Flatten
 
 
 @dataclasses.dataclass
 class Graph:
-    """Operations in order, from `IMAGE` to `LOGITS`; `shapes` are (H, W, C) by tensor."""
+    """Operations in order, from `IMAGE` to `LOGITS`.
+
+    `shapes` are (H, W, C) by tensor; a classifier's logits are (classes,).
+    """
 
     operations: list[Operation]
-    shapes: dict[str, tuple[int, int, int]]
+    shapes: dict[str, tuple[int, ...]]
 
 
-def trace(model: DeepLab, size: tuple[int, int], *, upsample: bool) -> Graph:
+def trace(model: DeepLab | Classifier, size: tuple[int, int], *, upsample: bool) -> Graph:
     """Return what a network computes on images (H, W), as operations.
 
-    `upsample` includes the last resizing, to the size of the image.
+    `upsample` includes a segmentation network's last resizing, to the size of the image.
     """
-    return _Tracer(model, size).trace(upsample)
+    tracer = _Tracer(model.config, size)
+    if isinstance(model, Classifier):
+        tracer.classifier(model)
+    else:
+        tracer.segmentation(model, upsample)
+    return Graph(tracer.operations, tracer.shapes)
 
 
 def evaluate(graph: Graph, image: Array) -> dict[str, Array]:
-    """Return every tensor of the graph, (B, H, W, C) by name, for a normalised image."""
+    """Return every tensor of the graph, (B, *shape) by name, for a normalised image."""
     tensors = {IMAGE: image}
     for operation in graph.operations:
         size = graph.shapes[operation.output][:2]
@@ -106,6 +124,8 @@ def evaluate(graph: Graph, image: Array) -> dict[str, Array]:
                 tensors[operation.input], 0.0, lax.add, window, (1, 1, 1, 1), "VALID"
             )
             value = total / (window[1] * window[2])
+        elif isinstance(operation, Flatten):
+            value = tensors[operation.input][:, 0, 0]
         else:
             value = resize(tensors[operation.input], size, align_corners=operation.align_corners)
         tensors[operation.output] = value
@@ -113,29 +133,39 @@ def evaluate(graph: Graph, image: Array) -> dict[str, Array]:
 
 
 class _Tracer:
-    def __init__(self, model: DeepLab, size: tuple[int, int]):
-        self.model = model
-        self.shapes = {IMAGE: (*size, model.config.in_channels)}
+    def __init__(self, config: BackboneConfig, size: tuple[int, int]):
+        self.align_corners = isinstance(config, DeepLabConfig) and config.align_corners
+        self.shapes: dict[str, tuple[int, ...]] = {IMAGE: (*size, config.in_channels)}
         self.operations: list[Operation] = []
 
-    def trace(self, upsample: bool) -> Graph:
-        model = self.model
-        x = self.layer(model.backbone.stem, IMAGE)
-        low_level = filtered = ""
-        for number, stage in enumerate(model.backbone.stages):
-            for block in stage:
-                x, filtered = self.block(block, x)
-            if number == LOW_LEVEL_STAGE:
-                low_level = filtered
-        x = self.aspp(x)
+    def segmentation(self, model: DeepLab, upsample: bool) -> None:
+        x, low_level = self.backbone(model.backbone)
+        x = self.aspp(model.aspp, x)
         if model.decoder is not None:
             x = self.decoder(model.decoder, x, low_level)
         if not upsample:
             self.convolution(model.classifier, x, output=LOGITS)
-            return Graph(self.operations, self.shapes)
+            return
         x = self.convolution(model.classifier, x, output="head_logits")
-        self.resize(x, self.shapes[IMAGE][:2], output=LOGITS)
-        return Graph(self.operations, self.shapes)
+        self.resize(x, self.size(IMAGE), output=LOGITS)
+
+    def classifier(self, model: Classifier) -> None:
+        x, _ = self.backbone(model.backbone)
+        x = self.layer(model.head, x)
+        pooled = self.emit(Pool(x, "pooled", self.size(x)), (1, 1, self.shapes[x][2]))
+        x = self.convolution(model.classifier, pooled)
+        self.emit(Flatten(x, LOGITS), self.shapes[x][2:])
+
+    def backbone(self, backbone: MobileNetV2) -> tuple[str, str]:
+        """Emit the backbone and return its features and what the decoder reads."""
+        x = self.layer(backbone.stem, IMAGE)
+        low_level = filtered = ""
+        for number, stage in enumerate(backbone.stages):
+            for block in stage:
+                x, filtered = self.block(block, x)
+            if number == LOW_LEVEL_STAGE:
+                low_level = filtered
+        return x, low_level
 
     def block(self, block: InvertedResidual, x: str) -> tuple[str, str]:
         expanded = x if block.expand is None else self.layer(block.expand, x)
@@ -147,9 +177,8 @@ class _Tracer:
             projected = self.add(projected, x)
         return projected, filtered
 
-    def aspp(self, x: str) -> str:
-        aspp = self.model.aspp
-        size = self.shapes[x][:2]
+    def aspp(self, aspp: ASPP, x: str) -> str:
+        size = self.size(x)
         window = size
         if aspp.pool_window is not None:
             window = min(aspp.pool_window, size[0]), min(aspp.pool_window, size[1])
@@ -163,7 +192,7 @@ class _Tracer:
 
     def decoder(self, decoder: Decoder, x: str, low_level: str) -> str:
         low_level = self.layer(decoder.low_level, low_level)
-        x = self.resize(x, self.shapes[low_level][:2], output="coarse")
+        x = self.resize(x, self.size(low_level), output="coarse")
         x = self.concat("decoder", x, low_level)
         for layer in decoder.refine:
             x = self.head(layer, x)
@@ -196,7 +225,7 @@ class _Tracer:
     ) -> str:
         kernel = np.asarray(conv.kernel[...], np.float64) * factor
         bias = np.zeros(kernel.shape[-1]) if conv.bias is None else np.asarray(conv.bias[...])
-        pads, size = zip(*(_pads(n, conv) for n in self.shapes[x][:2]), strict=True)
+        pads, size = zip(*(_pads(n, conv) for n in self.size(x)), strict=True)
         return self.emit(
             Convolution(
                 input=x,
@@ -217,14 +246,18 @@ class _Tracer:
 
     def resize(self, x: str, size: tuple[int, int], *, output: str) -> str:
         shape = (*size, self.shapes[x][2])
-        return self.emit(Resize(x, output, self.model.config.align_corners), shape)
+        return self.emit(Resize(x, output, self.align_corners), shape)
 
     def concat(self, output: str, *inputs: str) -> str:
         height, width, _ = self.shapes[inputs[0]]
         channels = sum(self.shapes[name][2] for name in inputs)
         return self.emit(Concat(inputs, output), (height, width, channels))
 
-    def emit(self, operation: Operation, shape: tuple[int, int, int]) -> str:
+    def size(self, x: str) -> tuple[int, int]:
+        height, width, _ = self.shapes[x]
+        return height, width
+
+    def emit(self, operation: Operation, shape: tuple[int, ...]) -> str:
         self.operations.append(operation)
         self.shapes[operation.output] = shape
         return operation.output

@@ -14,15 +14,15 @@ from deeplab_mnv2.exporting.graph import (
     Add,
     Concat,
     Convolution,
+    Flatten,
     Graph,
     Operation,
     Pool,
     trace,
 )
-from deeplab_mnv2.exporting.litert_metadata import METADATA_NAME, label_archive, metadata
+from deeplab_mnv2.exporting.litert_metadata import label_archive, metadata
 from deeplab_mnv2.exporting.quantization import correct_biases, quantize
-from deeplab_mnv2.exporting.target import Run, Target
-from deeplab_mnv2.models.deeplab import DeepLab
+from deeplab_mnv2.exporting.target import Network, Run, Target
 from deeplab_mnv2.models.ops.taps import Window
 
 LABEL = "label"
@@ -43,12 +43,13 @@ _VERSIONS = {"DEPTHWISE_CONV_2D": 2, "DEQUANTIZE": 3, "RESIZE_BILINEAR": 3}
 _ALIGNMENT = 16
 
 
-def build(model: DeepLab, target: Target, calibration: list[np.ndarray]) -> bytes:
+def build(model: Network, target: Target, calibration: list[np.ndarray]) -> bytes:
     """Return a LiteRT file for images (1, H, W, channels) float32, normalised.
 
     The output is `logits` (1, H', W', classes) float32, or with `argmax` `label` (1, H', W')
-    uint8. Labels and normalisation are in the file's metadata. With int8, kernels and
-    activations are integers, in ranges measured on the `calibration` images.
+    uint8; a classifier's are (1, classes) and (1,) int32. Labels, normalisation and a
+    classifier's scaling are in the file's metadata. With int8, kernels and activations are
+    integers, in ranges measured on the `calibration` images.
     """
     graph = trace(model, target.size, upsample=target.resize)
     if target.precision == "int8":
@@ -58,16 +59,15 @@ def build(model: DeepLab, target: Target, calibration: list[np.ndarray]) -> byte
     else:
         content = _write(graph, target)
     file = _unpack(content)
-    buffers = [*_buffers(file), _buffer(metadata(model.config, target))]
-    file.buffers = buffers
-    file.metadata = [
-        *(file.metadata or []),
-        schema.MetadataT(METADATA_NAME, len(buffers) - 1),
-    ]
+    entries = file.metadata = list(file.metadata or [])
+    buffers = file.buffers = list(_buffers(file))
+    for name, told in metadata(model.config, target).items():
+        entries.append(schema.MetadataT(name, len(buffers)))
+        buffers.append(_buffer(told))
     return _pack(file) + label_archive(target.class_names)
 
 
-def load(content: bytes, model: DeepLab) -> Run:
+def load(content: bytes, model: Network) -> Run:
     """Return the file's content as a function, run by LiteRT on all cores."""
     interpreter = Interpreter(model_content=content, num_threads=os.cpu_count())
     interpreter.allocate_tensors()
@@ -88,10 +88,13 @@ def _write(graph: Graph, target: Target) -> bytes:
         writer.write(operation)
     if not target.argmax:
         return writer.finish(LOGITS)
-    shape = (1, *graph.shapes[LOGITS][:2])
-    axis = writer.constant("axis", np.array(3, np.int32))
+    shape = (1, *graph.shapes[LOGITS][:-1])
+    axis = writer.constant("axis", np.array(len(shape), np.int32))
     options = schema.ArgMaxOptionsT(schema.TensorType.INT32)
-    writer.node("ARG_MAX", [LOGITS, axis], "class", shape, options, np.int32)
+    found = "class" if len(shape) > 1 else LABEL
+    writer.node("ARG_MAX", [LOGITS, axis], found, shape, options, np.int32)
+    if found == LABEL:
+        return writer.finish(LABEL)
     options = schema.CastOptionsT(schema.TensorType.INT32, schema.TensorType.UINT8)
     writer.node("CAST", ["class"], LABEL, shape, options, np.uint8)
     return writer.finish(LABEL)
@@ -163,6 +166,10 @@ class _Writer:
                 filterWidth=width,
             )
             self.node("AVERAGE_POOL_2D", [operation.input], output, shape, options)
+        elif isinstance(operation, Flatten):
+            size = self.constant(f"{output}.shape", np.array(shape, np.int32))
+            options = schema.ReshapeOptionsT(newShape=list(shape))
+            self.node("RESHAPE", [operation.input, size], output, shape, options)
         else:
             size = self.constant(f"{output}.size", np.array(shape[1:3], np.int32))
             options = schema.ResizeBilinearOptionsT(

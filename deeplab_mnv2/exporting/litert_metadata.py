@@ -5,22 +5,42 @@ stand here as constants; the package that generates them is years old.
 """
 
 import io
+import json
 import zipfile
 
 import flatbuffers
 
-from deeplab_mnv2.config import ModelConfig
+from deeplab_mnv2.config import BackboneConfig, ClassifierConfig
 from deeplab_mnv2.exporting.target import Target
 
-METADATA_NAME = "TFLITE_METADATA"
+# Where the schema has no field: JSON, the same as in ONNX files.
+SCALING = "scaling"
 _IDENTIFIER = b"M001"
 _LABEL_FILE = "labels.txt"
 # Members of the schema's unions and enumerations.
 _IMAGE_PROPERTIES, _RGB, _NORMALIZATION_OPTIONS, _TENSOR_AXIS_LABELS = 2, 1, 1, 2
 
 
-def metadata(model: ModelConfig, target: Target) -> bytes:
-    """Return the content of the metadata buffer."""
+def metadata(model: BackboneConfig, target: Target) -> dict[str, bytes]:
+    """Return the contents of the metadata buffers by name.
+
+    A classifier has a second one, `scaling`: how its images are scaled and cropped.
+    """
+    buffers = {"TFLITE_METADATA": _schema_metadata(model, target)}
+    if target.scaling:
+        buffers[SCALING] = json.dumps(dict(target.scaling)).encode()
+    return buffers
+
+
+def _schema_metadata(model: BackboneConfig, target: Target) -> bytes:
+    if isinstance(model, ClassifierConfig):
+        title, purpose = "MobileNetV2", "Classification of photographs."
+        made = "cropped from the middle of the scaled photograph"
+        outputs = "Class id.", "Score of each class, before the softmax."
+    else:
+        title, purpose = "DeepLab on MobileNetV2", "Semantic segmentation of photographs."
+        made = "padded at the bottom and right with the mean pixel"
+        outputs = "Class id of each pixel.", "Score of each class at each pixel."
     builder = flatbuffers.Builder(1024)
     images = _table(builder, 2, {0: ("int8", _RGB)})  # ImageProperties
     content = _table(  # Content
@@ -34,8 +54,7 @@ def metadata(model: ModelConfig, target: Target) -> bytes:
     image = _tensor(
         builder,
         "image",
-        "RGB image of {} x {} pixels (height, width), padded at the bottom and right with the "
-        "mean pixel.".format(*target.size),
+        "RGB image of {} x {} pixels (height, width), {}.".format(*target.size, made),
         {3: content, 4: _vector(builder, [unit])},
     )
     labels = _table(  # AssociatedFile
@@ -50,7 +69,7 @@ def metadata(model: ModelConfig, target: Target) -> bytes:
     output = _tensor(
         builder,
         "label" if target.argmax else "logits",
-        "Class id of each pixel." if target.argmax else "Score of each class at each pixel.",
+        outputs[0] if target.argmax else outputs[1],
         {6: _vector(builder, [labels])},
     )
     ends = _vector(builder, [image]), _vector(builder, [output])
@@ -59,8 +78,8 @@ def metadata(model: ModelConfig, target: Target) -> bytes:
         builder,
         8,
         {
-            0: ("offset", builder.CreateString("DeepLab on MobileNetV2")),
-            1: ("offset", builder.CreateString("Semantic segmentation of photographs.")),
+            0: ("offset", builder.CreateString(title)),
+            1: ("offset", builder.CreateString(purpose)),
             3: ("offset", _vector(builder, [graph])),
             # The first version with every field above.
             7: ("offset", builder.CreateString("1.0.0")),

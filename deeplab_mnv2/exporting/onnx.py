@@ -7,7 +7,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from deeplab_mnv2.config import ModelConfig
+from deeplab_mnv2.config import DeepLabConfig
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.exporting.graph import (
     IMAGE,
@@ -15,24 +15,25 @@ from deeplab_mnv2.exporting.graph import (
     Add,
     Concat,
     Convolution,
+    Flatten,
     Graph,
     Operation,
     Pool,
     trace,
 )
-from deeplab_mnv2.exporting.target import Run, Target
-from deeplab_mnv2.models.deeplab import DeepLab
+from deeplab_mnv2.exporting.target import Network, Run, Target
 
 # Old enough for OpenCV, whose Resize knows no axes (opset 18).
 _OPSET, _IR_VERSION = 13, 7
 LABEL = "label"
 
 
-def build(model: DeepLab, target: Target, calibration: list[np.ndarray]) -> bytes:
+def build(model: Network, target: Target, calibration: list[np.ndarray]) -> bytes:
     """Return an ONNX file for images (batch, channels, H, W) float32, normalised.
 
     The output is `logits` (batch, classes, H', W') float32, or with `argmax` `label`
-    (batch, H', W') uint8. Labels and normalisation are in the model's metadata, as JSON.
+    (batch, H', W') uint8; a classifier's are (batch, classes) and (batch,) int32. Labels,
+    normalisation and a classifier's scaling are in the model's metadata, as JSON.
 
     Raises:
         UserError: the target asks for int8.
@@ -43,14 +44,14 @@ def build(model: DeepLab, target: Target, calibration: list[np.ndarray]) -> byte
     writer = _Writer(graph, half=target.precision == "float16")
     for operation in graph.operations:
         writer.write(operation)
-    height, width, classes = graph.shapes[LOGITS]
-    output = helper.make_tensor_value_info(
-        LOGITS, TensorProto.FLOAT, ["batch", classes, height, width]
-    )
+    *rows_and_columns, classes = graph.shapes[LOGITS]
+    shape = ["batch", classes, *rows_and_columns]
+    output = helper.make_tensor_value_info(LOGITS, TensorProto.FLOAT, shape)
     if target.argmax:
+        kind = TensorProto.UINT8 if rows_and_columns else TensorProto.INT32
         writer.node("ArgMax", [LOGITS], "class", axis=1, keepdims=0)
-        writer.node("Cast", ["class"], LABEL, to=TensorProto.UINT8)
-        output = helper.make_tensor_value_info(LABEL, TensorProto.UINT8, ["batch", height, width])
+        writer.node("Cast", ["class"], LABEL, to=kind)
+        output = helper.make_tensor_value_info(LABEL, kind, ["batch", *rows_and_columns])
     height, width, channels = graph.shapes[IMAGE]
     image = helper.make_tensor_value_info(
         IMAGE, TensorProto.FLOAT, ["batch", channels, height, width]
@@ -61,12 +62,12 @@ def build(model: DeepLab, target: Target, calibration: list[np.ndarray]) -> byte
         ir_version=_IR_VERSION,
         opset_imports=[helper.make_opsetid("", _OPSET)],
     )
-    helper.set_model_props(proto, _metadata(model.config, target))
+    helper.set_model_props(proto, _metadata(model, target))
     onnx.checker.check_model(proto, full_check=True)
     return proto.SerializeToString()
 
 
-def load(content: bytes, model: DeepLab) -> Run:
+def load(content: bytes, model: Network) -> Run:
     """Return the file's content as a function, run by ONNX Runtime."""
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
 
@@ -78,16 +79,18 @@ def load(content: bytes, model: DeepLab) -> Run:
     return run
 
 
-def _metadata(model: ModelConfig, target: Target) -> dict[str, str]:
+def _metadata(model: Network, target: Target) -> dict[str, str]:
     values = {
         "class_names": target.class_names,
-        "image_mean": model.image_mean,
-        "image_std": model.image_std,
+        "image_mean": model.config.image_mean,
+        "image_std": model.config.image_std,
         "colour_order": "RGB",
         "normalization": "(grey level 0-255 - image_mean) / image_std",
-        "padding": "at the bottom and right, with image_mean",
-        "output_stride": model.output_stride,
+        **target.scaling,
     }
+    if isinstance(model.config, DeepLabConfig):
+        values["padding"] = "at the bottom and right, with image_mean"
+        values["output_stride"] = model.config.output_stride
     return {name: json.dumps(value) for name, value in values.items()}
 
 
@@ -111,6 +114,8 @@ class _Writer:
                 self.node("GlobalAveragePool", inputs, output)
             else:
                 self.node("AveragePool", inputs, output, kernel_shape=operation.window)
+        elif isinstance(operation, Flatten):
+            self.node("Flatten", inputs, output, axis=1)
         else:
             before, size = (self.graph.shapes[name][:2] for name in (operation.input, output))
             if before == (1, 1):

@@ -13,6 +13,8 @@ from jax import Array
 from deeplab_mnv2.exporting.graph import IMAGE, Convolution, Graph, evaluate
 
 _LARGEST = 127  # symmetric int8
+# Least largest weight of a channel, relative to its bias.
+_LEAST_WEIGHT = 1e-4
 # Each keeps all tensors of an image, 400 MB at 513 pixels.
 _THREADS = 2
 # Images for the means of `correct_biases`; they settle long before the ranges do.
@@ -60,12 +62,25 @@ def correct_biases(graph: Graph, images: list[np.ndarray]) -> Graph:
     found = [run(image) for image in images[:_MEAN_IMAGES]]
     means = jax.tree.map(lambda *values: np.mean(values, axis=0), *found)
     operations = [
-        _corrected(operation, means[operation.input])
+        _corrected(_with_scale(operation), means[operation.input])
         if isinstance(operation, Convolution)
         else operation
         for operation in graph.operations
     ]
     return dataclasses.replace(graph, operations=operations)
+
+
+def _with_scale(conv: Convolution) -> Convolution:
+    """Return a convolution in whose channels the bias is no 32-bit overflow of the kernel's scale.
+
+    Trained networks have channels of zeros and a bias; the quantizer's scale for these, 1e-11, is
+    so fine that the bias is lost. A weight of 1e-4 of the bias is less than any rounding.
+    """
+    least = _LEAST_WEIGHT * np.abs(conv.bias)
+    is_short = np.abs(conv.kernel).max(axis=(0, 1, 2)) < least
+    kernel = conv.kernel.copy()
+    kernel[0, 0, 0, is_short] = least[is_short]
+    return dataclasses.replace(conv, kernel=kernel)
 
 
 def _corrected(conv: Convolution, mean: np.ndarray) -> Convolution:

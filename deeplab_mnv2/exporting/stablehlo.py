@@ -1,4 +1,4 @@
-"""StableHLO: the JAX program itself, for any batch and size, on CPU, CUDA and TPU."""
+"""StableHLO: the JAX program itself, for any batch, on CPU, CUDA and TPU."""
 
 import jax
 import jax.numpy as jnp
@@ -7,51 +7,61 @@ from flax import nnx
 from jax import Array, export
 
 from deeplab_mnv2.errors import UserError
-from deeplab_mnv2.exporting.target import Run, Target
+from deeplab_mnv2.exporting.target import Network, Run, Target, logits_of
+from deeplab_mnv2.models.classifier import Classifier
 from deeplab_mnv2.models.deeplab import DeepLab
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
-def build(model: DeepLab, target: Target, calibration: list[np.ndarray]) -> bytes:
+def build(model: Network, target: Target, calibration: list[np.ndarray]) -> bytes:
     """Return a serialised `jax.export` program of images (B, H, W, 3) uint8 RGB.
 
-    H and W are multiples of 32 plus one. Normalisation is inside, as the format has no place
-    to write it down. Read it with `jax.export.deserialize(content).call(images)`.
+    For segmentation H and W are any multiples of 32 plus one; a classifier's are the target's.
+    It returns float32 logits, or with `argmax` class ids: uint8, a classifier's int32.
+    Normalisation is inside, as the format has no place to write it down. Read it with
+    `jax.export.deserialize(content).call(images)`.
 
     Raises:
         UserError: the target asks for another precision than float32, or for a size that the
             program does not take, or the network pools over a window of a fixed size.
     """
+    if target.precision != "float32":
+        raise UserError("StableHLO files are float32; set --precision float32.")
+    if isinstance(model, Classifier):
+        shape, labels = "b, {}, {}".format(*target.size), jnp.int32
+    else:
+        _check_any_size(model, target)
+        shape, labels = "b, 32*h + 1, 32*w + 1", jnp.uint8
+    graphdef, state = nnx.split(model)
+
+    def forward(images: Array) -> Array:
+        network = nnx.merge(graphdef, state)
+        logits = logits_of(network, network.normalize(images), target)
+        if target.argmax:
+            return jnp.argmax(logits, axis=-1).astype(labels)
+        return logits.astype(jnp.float32)
+
+    images = export.symbolic_shape(f"{shape}, {model.config.in_channels}")
+    program = export.export(jax.jit(forward), platforms=PLATFORMS)
+    return bytes(program(jax.ShapeDtypeStruct(images, jnp.uint8)).serialize())
+
+
+def load(content: bytes, model: Network) -> Run:
+    """Return the file's content as a function."""
+    program = jax.jit(export.deserialize(bytearray(content)).call)
+    return lambda image: np.asarray(program(image))
+
+
+def _check_any_size(model: DeepLab, target: Target) -> None:
     if any(side % 32 != 1 or side < 33 for side in target.size):
         raise UserError(
             "--size {},{} is not of multiples of 32 plus one, as StableHLO files need; the nearest "
             "is {},{}.".format(*target.size, *(max(1, round(n / 32)) * 32 + 1 for n in target.size))
         )
-    if target.precision != "float32":
-        raise UserError("StableHLO files are float32; set --precision float32.")
     if model.config.image_pool_crop:
         raise UserError(
             "StableHLO files take images of any size, a network with "
             f"model.image_pool_crop={model.config.image_pool_crop} does not; set --format onnx or "
             "litert."
         )
-    graphdef, state = nnx.split(model)
-
-    def forward(images: Array) -> Array:
-        network = nnx.merge(graphdef, state)
-        images = network.normalize(images)
-        logits = network(images) if target.resize else network.head_logits(images)
-        if target.argmax:
-            return jnp.argmax(logits, axis=-1).astype(jnp.uint8)
-        return logits.astype(jnp.float32)
-
-    shape = export.symbolic_shape(f"b, 32*h + 1, 32*w + 1, {model.config.in_channels}")
-    program = export.export(jax.jit(forward), platforms=PLATFORMS)
-    return bytes(program(jax.ShapeDtypeStruct(shape, jnp.uint8)).serialize())
-
-
-def load(content: bytes, model: DeepLab) -> Run:
-    """Return the file's content as a function."""
-    program = jax.jit(export.deserialize(bytearray(content)).call)
-    return lambda image: np.asarray(program(image))

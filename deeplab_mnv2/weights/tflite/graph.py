@@ -32,7 +32,7 @@ def read_tflite(path: str, provenance: dict[str, str]) -> Weights:
             f"{path} is a damaged TFLite file ({type(error).__name__}); fetch it again."
         ) from error
     weights = from_graph(graph, {**provenance, "importer": "tflite"})
-    if weights.kind == "segmentation":
+    if weights.kind != "backbone":
         weights.class_names = read_labels(path, weights.config.num_classes)
     return weights
 
