@@ -88,6 +88,6 @@ class StoredClassification:
         *,
         samples: int,
     ) -> list[Interval | None]:
-        sides = ([run.right for run in side] for side in (first, second))
+        before, after = ([run.right for run in side] for side in (first, second))
         classes = len(self.class_names)
-        return difference_intervals(self.labels, *sides, classes, samples=samples)
+        return difference_intervals(self.labels, before, after, classes, samples=samples)

@@ -97,9 +97,9 @@ class StoredDetection:
         *,
         samples: int,
     ) -> list[Interval | None]:
-        sides = ([run.matches for run in side] for side in (first, second))
+        before, after = ([run.matches for run in side] for side in (first, second))
         classes = len(self.class_names)
-        return ap_difference_intervals(*sides, classes, self.metric, samples=samples)
+        return ap_difference_intervals(before, after, classes, self.metric, samples=samples)
 
 
 def _by_image(
