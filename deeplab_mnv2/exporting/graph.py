@@ -7,10 +7,9 @@ import numpy as np
 from flax import nnx
 from jax import Array, lax
 
-from deeplab_mnv2.models.aspp import SeparableConv
 from deeplab_mnv2.models.decoder import Decoder
 from deeplab_mnv2.models.deeplab import DeepLab
-from deeplab_mnv2.models.layers import Conv, ConvNormAct, resize
+from deeplab_mnv2.models.layers import Conv, ConvNormAct, SeparableConv, resize
 from deeplab_mnv2.models.mobilenet_v2 import LOW_LEVEL_STAGE, InvertedResidual
 from deeplab_mnv2.models.ops.taps import Window
 
@@ -137,7 +136,11 @@ class _Tracer:
         self.resize(x, self.shapes[IMAGE][:2], output=LOGITS)
         return Graph(self.operations, self.shapes)
 
-    def block(self, block: InvertedResidual, x: str) -> tuple[str, str]:
+    def block(self, block: InvertedResidual | SeparableConv, x: str) -> tuple[str, str]:
+        """Emit a block; return its output and what a decoder would read of it."""
+        if isinstance(block, SeparableConv):
+            x = self.head(block, x)
+            return x, x
         expanded = x if block.expand is None else self.layer(block.expand, x)
         filtered = self.layer(block.depthwise, expanded)
         if block.shortcut == "expansion":

@@ -59,7 +59,7 @@ def metadata(model: ModelConfig, target: Target) -> bytes:
         builder,
         8,
         {
-            0: ("offset", builder.CreateString("DeepLab on MobileNetV2")),
+            0: ("offset", builder.CreateString(f"DeepLab on MobileNetV{model.version}")),
             1: ("offset", builder.CreateString("Semantic segmentation of photographs.")),
             3: ("offset", _vector(builder, [graph])),
             # The first version with every field above.

@@ -5,8 +5,8 @@ from flax import nnx
 from jax import Array
 
 from deeplab_mnv2.config import ModelConfig
-from deeplab_mnv2.models.aspp import SeparableConv, head_layer
-from deeplab_mnv2.models.layers import resize
+from deeplab_mnv2.models.aspp import head_layer
+from deeplab_mnv2.models.layers import SeparableConv, resize
 
 # Table 1 of the paper: 48 channels of low-level features are enough.
 LOW_LEVEL_PROJECTION = 48

@@ -7,8 +7,7 @@ from flax import nnx
 from jax import Array
 
 from deeplab_mnv2.config import BackboneConfig
-from deeplab_mnv2.errors import UserError
-from deeplab_mnv2.models.layers import ConvNormAct, check_image
+from deeplab_mnv2.models.layers import ConvNormAct, check_normalized
 
 # Table 2 of the paper: expansion t, channels c, blocks n, stride s.
 STAGES = (
@@ -148,12 +147,7 @@ class MobileNetV2(nnx.Module):
         Raises:
             UserError: the image is of another form, or not normalised.
         """
-        check_image(image, self.stem.conv.kernel.shape[2])
-        if not jnp.issubdtype(image.dtype, jnp.floating):
-            raise UserError(
-                f"The network takes normalised images, not grey levels of type {image.dtype}; "
-                "give it net.normalize(image)."
-            )
+        check_normalized(image, self.stem.conv.kernel.shape[2])
         x = self.stem(image)  # (B, H/2, W/2, 32)
         points = {"stem": x}
         for number, stage in enumerate(self.stages, start=1):
