@@ -10,7 +10,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "export", "compare", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["train", "evaluate", "predict", "export", "compare", "doctor", "costs"]
+)
 def test_help_fits_a_screen(command, command_line):
     code, said = command_line(command, "--help")
     assert code == 0

@@ -138,7 +138,7 @@ class TestSmallNetwork:
             merged = nnx.merge(graphdef, state, copy=True)
             points = merged.endpoints(image)
             expanded = merged.stages[5][0].expand(points["stage5"])
-            return points["stage6_expanded"], expanded
+            return points["detected"], expanded
 
         found, wanted = run(state, image)
         assert found.shape == (1, 4, 4, model.detected_channels)

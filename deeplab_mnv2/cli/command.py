@@ -25,6 +25,7 @@ QUICKSTART = "quickstart"
 
 _HELP = {"help", "h", "helpfull", "helpshort", "?"}
 _page = Path(QUICKSTART)
+_is_given = False
 
 
 def define_config() -> None:
@@ -71,6 +72,11 @@ def overridden() -> set[str]:
 def experiment_name() -> str:
     """Return the name of the experiment file that `--config` gives."""
     return _page.stem
+
+
+def is_experiment_given() -> bool:
+    """Return whether `--config` or one of its fields is on the command line."""
+    return _is_given
 
 
 def numbers(flag: str, texts: list[str]) -> tuple[float, ...]:
@@ -169,11 +175,12 @@ def _parse(argv: list[str], default_config: str) -> list[str]:
 
 def _load_experiment(argv: list[str], default_config: str) -> list[str]:
     """Replace the flag `--config FILE` by those of the config's fields; return the other flags."""
-    global _page
+    global _page, _is_given
     reference, rest = default_config, []
     waiting = iter(argv)
     for argument in waiting:
         name, equals, value = argument.partition("=")
+        _is_given |= name.lstrip("-").partition(".")[0] == "config"
         if name in ("--config", "-config"):
             reference = value if equals else next(waiting, "")
         else:

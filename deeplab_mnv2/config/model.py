@@ -14,13 +14,15 @@ IGNORE_LABEL = 255
 # Hashable, because networks keep their config as static data; nothing mutates it from there on.
 @dataclasses.dataclass(unsafe_hash=True)
 class BackboneConfig(Section):
-    """MobileNetV2 (arXiv:1801.04381) and the convention its weights were trained under."""
+    """A MobileNet and the convention its weights were trained under."""
 
     SECTION: ClassVar[str] = "model"
 
     # What the head tells apart; 0 for a bare backbone.
     num_classes: int = 0
     in_channels: int = 3
+    # Which MobileNet: 2 (arXiv:1801.04381), or 1 (arXiv:1704.04861), which it is compared with.
+    version: int = 2
     # Input size over feature size: 8, 16 or 32.
     output_stride: int = 16
     # Strides of the stem and of the second stage; (1, 1) for images of 32 pixels.
@@ -28,7 +30,7 @@ class BackboneConfig(Section):
     # Channel multiplier, and what channels are rounded to.
     width_multiplier: float = 1.0
     divisible_by: int = 8
-    # Figure 6 of the paper: no activation after the projection; where the shortcut runs
+    # Figure 6 of MobileNetV2's paper: no activation after the projection; where the shortcut runs
     # ("bottleneck", "expansion" or "none").
     linear_bottleneck: bool = True
     shortcut: str = "bottleneck"
@@ -55,6 +57,7 @@ class BackboneConfig(Section):
         Raises:
             UserError: one is out of range.
         """
+        self.require_one_of((1, 2), "version")
         self.require_one_of((8, 16, 32), "output_stride")
         self.require(set(self.early_strides) <= {1, 2}, "early_strides", "two numbers, 1 or 2")
         self.require(0 < self.width_multiplier <= 4, "width_multiplier", "above 0 and at most 4")
@@ -62,6 +65,11 @@ class BackboneConfig(Section):
             self.require(1 <= getattr(self, name) <= 4096, name, "1 to 4096")
         self.require_one_of(("same", "symmetric"), "padding")
         self.require_one_of(("bottleneck", "expansion", "none"), "shortcut")
+        if self.version == 1:
+            self.require(self.linear_bottleneck, "linear_bottleneck", "True with model.version=1")
+            self.require(
+                self.shortcut == "bottleneck", "shortcut", "'bottleneck' with model.version=1"
+            )
         self.require_one_of(("float32", "bfloat16"), "dtype")
         self._check_norm("backbone")
         for name in ("image_mean", "image_std"):
@@ -79,7 +87,7 @@ class BackboneConfig(Section):
 
 @dataclasses.dataclass(unsafe_hash=True)
 class DeepLabConfig(BackboneConfig):
-    """Segmentation: DeepLabv3 on MobileNetV2, public as `ModelConfig`.
+    """Segmentation: DeepLabv3 on a MobileNet, public as `ModelConfig`.
 
     Defaults are TensorFlow DeepLab's `mobilenet_v2` for PASCAL VOC, without ASPP.
     """
@@ -159,6 +167,7 @@ class SsdLiteConfig(BackboneConfig):
 
 # Fields that weights were trained under: changing one silently costs accuracy.
 CONVENTION = (
+    "version",
     "in_channels",
     "early_strides",
     "width_multiplier",
@@ -177,7 +186,7 @@ CONVENTION = (
     "image_std",
 )
 # What networks are made of: a parameter belongs to the part that its name begins with. `head` is
-# the last 1x1 convolution of the image classifier and of the detector.
+# the last 1x1 convolution of MobileNetV2's image classifier and of the detector.
 PARTS = (
     "backbone",
     "aspp",
@@ -188,7 +197,7 @@ PARTS = (
     "class_heads",
     "classifier",
 )
-# What `train.freeze` can name.
+# What `train.freeze` can name; MobileNetV1 has five stages.
 FREEZABLE = (
     "backbone",
     "aspp",

@@ -19,6 +19,7 @@ from deeplab_mnv2.config.optimizer import OptimizerConfig
 from deeplab_mnv2.config.train import TrainConfig
 from deeplab_mnv2.errors import UserError
 
+_STAGES_OF_V2 = ("backbone.stages.5", "backbone.stages.6")
 # The sections that go with each kind of network.
 _SECTIONS: dict[type[BackboneConfig], tuple[type[InputConfig], type[ScoringConfig]]] = {
     DeepLabConfig: (DataConfig, EvaluationConfig),
@@ -62,6 +63,11 @@ class Config(Section):
             model.in_channels == 3,
             "in_channels",
             "3 in a run, whose images are in colour; build the network itself for others",
+        )
+        train.require(
+            model.version == 2 or not {*train.freeze} & {*_STAGES_OF_V2},
+            "freeze",
+            "parts that the model has, with model.version=1 stages 0 to 4",
         )
         self._check_kinds()
         match model:

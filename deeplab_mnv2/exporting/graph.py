@@ -8,12 +8,13 @@ from flax import nnx
 from jax import Array, lax
 
 from deeplab_mnv2.config import BackboneConfig, DeepLabConfig
-from deeplab_mnv2.models.aspp import ASPP, SeparableConv
+from deeplab_mnv2.models.aspp import ASPP
+from deeplab_mnv2.models.backbone import Backbone
 from deeplab_mnv2.models.classifier import Classifier
 from deeplab_mnv2.models.decoder import Decoder
 from deeplab_mnv2.models.deeplab import DeepLab
-from deeplab_mnv2.models.layers import Conv, ConvNormAct, resize
-from deeplab_mnv2.models.mobilenet_v2 import LOW_LEVEL_STAGE, InvertedResidual, MobileNetV2
+from deeplab_mnv2.models.layers import Conv, ConvNormAct, SeparableConv, resize
+from deeplab_mnv2.models.mobilenet_v2 import LOW_LEVEL_STAGE, InvertedResidual
 from deeplab_mnv2.models.ops.taps import Window
 
 # The names of the first and the last tensor.
@@ -151,12 +152,13 @@ class _Tracer:
 
     def classifier(self, model: Classifier) -> None:
         x, _ = self.backbone(model.backbone)
-        x = self.layer(model.head, x)
+        if model.head is not None:
+            x = self.layer(model.head, x)
         pooled = self.emit(Pool(x, "pooled", self.size(x)), (1, 1, self.shapes[x][2]))
         x = self.convolution(model.classifier, pooled)
         self.emit(Flatten(x, LOGITS), self.shapes[x][2:])
 
-    def backbone(self, backbone: MobileNetV2) -> tuple[str, str]:
+    def backbone(self, backbone: Backbone) -> tuple[str, str]:
         """Emit the backbone and return its features and what the decoder reads."""
         x = self.layer(backbone.stem, IMAGE)
         low_level = filtered = ""
@@ -167,7 +169,11 @@ class _Tracer:
                 low_level = filtered
         return x, low_level
 
-    def block(self, block: InvertedResidual, x: str) -> tuple[str, str]:
+    def block(self, block: InvertedResidual | SeparableConv, x: str) -> tuple[str, str]:
+        """Emit a block; return its output and what a decoder would read of it."""
+        if isinstance(block, SeparableConv):
+            x = self.head(block, x)
+            return x, x
         expanded = x if block.expand is None else self.layer(block.expand, x)
         filtered = self.layer(block.depthwise, expanded)
         if block.shortcut == "expansion":

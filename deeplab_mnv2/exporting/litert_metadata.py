@@ -34,11 +34,12 @@ def metadata(model: BackboneConfig, target: Target) -> dict[str, bytes]:
 
 def _schema_metadata(model: BackboneConfig, target: Target) -> bytes:
     if isinstance(model, ClassifierConfig):
-        title, purpose = "MobileNetV2", "Classification of photographs."
+        title, purpose = f"MobileNetV{model.version}", "Classification of photographs."
         made = "cropped from the middle of the scaled photograph"
         outputs = "Class id.", "Score of each class, before the softmax."
     else:
-        title, purpose = "DeepLab on MobileNetV2", "Semantic segmentation of photographs."
+        title = f"DeepLab on MobileNetV{model.version}"
+        purpose = "Semantic segmentation of photographs."
         made = "padded at the bottom and right with the mean pixel"
         outputs = "Class id of each pixel.", "Score of each class at each pixel."
     builder = flatbuffers.Builder(1024)

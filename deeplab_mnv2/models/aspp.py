@@ -8,25 +8,7 @@ from flax import nnx
 from jax import Array, lax
 
 from deeplab_mnv2.config import ModelConfig
-from deeplab_mnv2.models.layers import ConvNormAct, resize
-
-
-class SeparableConv(nnx.Module):
-    """Depthwise 3x3, then pointwise, each with norm and ReLU (DeepLabv3+, Section 3.1)."""
-
-    def __init__(
-        self,
-        layer: Callable[..., ConvNormAct],
-        in_channels: int,
-        out_channels: int,
-        *,
-        dilation: int = 1,
-    ):
-        self.depthwise = layer(in_channels, in_channels, 3, dilation=dilation, depthwise=True)
-        self.pointwise = layer(in_channels, out_channels)
-
-    def __call__(self, x: Array) -> Array:
-        return self.pointwise(self.depthwise(x))
+from deeplab_mnv2.models.layers import ConvNormAct, SeparableConv, resize
 
 
 class ASPP(nnx.Module):

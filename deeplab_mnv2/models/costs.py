@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -24,6 +24,36 @@ class LayerCost:
     output: tuple[int, ...]  # (H, W, C)
     parameters: int  # including its norm's scale and bias, but no running statistics
     multiply_adds: int
+
+    @property
+    def output_bytes(self) -> int:
+        """The memory of its output for one image, in float32."""
+        return 4 * math.prod(self.output)
+
+    @property
+    def padded_multiply_adds(self) -> int:
+        """Multiply-adds where a dilated layer runs as TensorFlow 1 ran it.
+
+        Cut into `dilation` x `dilation` coarser maps of one size (space to batch), which pads the
+        output to a multiple of the dilation; the padding is computed and thrown away.
+        """
+        height, width = (-(-length // self.dilation) for length in self.output[:2])
+        padded = height * width * self.dilation**2
+        return self.multiply_adds * padded // math.prod(self.output[:2])
+
+
+def receptive_field(costs: Sequence[LayerCost]) -> int:
+    """Return the side of the square of the image that a feature of the backbone can depend on.
+
+    Exact: the convolutions of both backbones are one chain, shortcuts run beside them, and each
+    adds (kernel - 1) * dilation steps of the grid that it reads.
+    """
+    side, step = 1, 1
+    for cost in costs:
+        if cost.name.startswith("backbone."):
+            side += (cost.kernel[0] - 1) * cost.dilation * step
+            step *= cost.stride
+    return side
 
 
 def layer_costs(model: nnx.Module, image_size: tuple[int, int]) -> list[LayerCost]:

@@ -5,8 +5,8 @@ from flax import nnx
 from jax import Array
 
 from deeplab_mnv2.config import ModelConfig
-from deeplab_mnv2.models.aspp import SeparableConv, head_layer
-from deeplab_mnv2.models.layers import resize
+from deeplab_mnv2.models.aspp import head_layer
+from deeplab_mnv2.models.layers import SeparableConv, resize
 
 # Table 1 of the paper: 48 channels of low-level features are enough.
 LOW_LEVEL_PROJECTION = 48
@@ -15,7 +15,8 @@ LOW_LEVEL_PROJECTION = 48
 class Decoder(nnx.Module):
     """Low-level features at stride 4 joined to the ASPP output, refined by two 3x3 layers.
 
-    The low-level features are the expanded ones (144 channels at width 1; TensorFlow DeepLab).
+    The low-level features are the expanded ones (144 channels at width 1; TensorFlow DeepLab), or
+    MobileNetV1's 128 channels.
     """
 
     def __init__(self, config: ModelConfig, low_level_channels: int, *, rngs: nnx.Rngs):

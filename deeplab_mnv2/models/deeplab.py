@@ -1,4 +1,4 @@
-"""DeepLab on MobileNetV2: backbone, ASPP, decoder and logits, put together."""
+"""DeepLab on a MobileNet: backbone, ASPP, decoder and logits, put together."""
 
 import copy
 import dataclasses
@@ -10,13 +10,13 @@ from jax import Array
 
 from deeplab_mnv2.config import ModelConfig
 from deeplab_mnv2.models.aspp import ASPP
+from deeplab_mnv2.models.backbone import make_backbone
 from deeplab_mnv2.models.decoder import Decoder
 from deeplab_mnv2.models.layers import Conv, name_layers, normalize, resize
-from deeplab_mnv2.models.mobilenet_v2 import MobileNetV2
 
 
 class DeepLab(nnx.Module):
-    """DeepLabv3 (arXiv:1706.05587) on MobileNetV2; with `config.decoder`, DeepLabv3+.
+    """DeepLabv3 (arXiv:1706.05587) on a MobileNet; with `config.decoder`, DeepLabv3+.
 
     Built in training mode; `model.eval()` switches norm to stored statistics and dropout off.
 
@@ -28,7 +28,7 @@ class DeepLab(nnx.Module):
         config.check()
         # A copy, so that a later change of the caller's config does not change this model's.
         self.config = copy.deepcopy(config)
-        self.backbone = MobileNetV2(config, rngs=rngs)
+        self.backbone = make_backbone(config, rngs=rngs)
         self.aspp = ASPP(config, self.backbone.out_channels, rngs=rngs)
         self.decoder = (
             Decoder(config, self.backbone.low_level_channels, rngs=rngs) if config.decoder else None

@@ -1,4 +1,4 @@
-"""Convolution, convolution with norm and activation, input form and range, bilinear resizing."""
+"""Convolution, with norm and activation, separable; input form and range, bilinear resizing."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -120,6 +120,31 @@ class ConvNormAct(nnx.Module):
         return self.norm(self.conv(x), self.activation)
 
 
+class SeparableConv(nnx.Module):
+    """Depthwise 3x3, then pointwise, each with the norm and activation of `layer`.
+
+    The block of MobileNetV1 (arXiv:1704.04861, Figure 3) and of DeepLabv3+ (Section 3.1).
+    """
+
+    def __init__(
+        self,
+        layer: Callable[..., ConvNormAct],
+        in_channels: int,
+        out_channels: int,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+    ):
+        self.depthwise = layer(
+            in_channels, in_channels, 3, stride=stride, dilation=dilation, depthwise=True
+        )
+        self.pointwise = layer(in_channels, out_channels)
+
+    def __call__(self, x: Array) -> Array:
+        """Map (B, H, W, I) to (B, H/stride, W/stride, O)."""
+        return self.pointwise(self.depthwise(x))
+
+
 def name_layers(model: nnx.Module) -> None:
     """Give each convolution of `model` its path, such as `backbone.stages.1.0.expand`."""
     for path, module in nnx.iter_modules(model):
@@ -152,6 +177,20 @@ def check_image(image: Array | np.ndarray, channels: int) -> None:
     elif len(shape) == 4 and shape[3] == 1:
         remedy = f"repeat the grey channel with image.repeat({channels}, -1)"
     raise UserError(f"The network takes images (B, H, W, {channels}), not {shape}; {remedy}.")
+
+
+def check_normalized(image: Array, channels: int) -> None:
+    """Check what a backbone is given: the form, as `check_image`, and that it is normalised.
+
+    Raises:
+        UserError: the image is of another form, or of whole numbers.
+    """
+    check_image(image, channels)
+    if not jnp.issubdtype(image.dtype, jnp.floating):
+        raise UserError(
+            f"The network takes normalised images, not grey levels of type {image.dtype}; "
+            "give it net.normalize(image)."
+        )
 
 
 def normalize(image: Array | np.ndarray, config: BackboneConfig) -> Array:

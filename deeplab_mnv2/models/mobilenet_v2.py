@@ -7,8 +7,7 @@ from flax import nnx
 from jax import Array
 
 from deeplab_mnv2.config import BackboneConfig
-from deeplab_mnv2.errors import UserError
-from deeplab_mnv2.models.layers import ConvNormAct, check_image
+from deeplab_mnv2.models.layers import ConvNormAct, check_normalized
 
 # Table 2 of the paper: expansion t, channels c, blocks n, stride s.
 STAGES = (
@@ -147,17 +146,12 @@ class MobileNetV2(nnx.Module):
 
         `stem`, `stage1` ... `stage7` are the outputs of the rows of Table 2, `features` is
         the last one, `low_level` the expanded map at stride 4 that the decoder reads, and
-        `stage6_expanded` that at stride 16 which the detector reads, before its depthwise filter.
+        `detected` that at stride 16 which the detector reads, before its depthwise filter.
 
         Raises:
             UserError: the image is of another form, or not normalised.
         """
-        check_image(image, self.stem.conv.kernel.shape[2])
-        if not jnp.issubdtype(image.dtype, jnp.floating):
-            raise UserError(
-                f"The network takes normalised images, not grey levels of type {image.dtype}; "
-                "give it net.normalize(image)."
-            )
+        check_normalized(image, self.stem.conv.kernel.shape[2])
         x = self.stem(image)  # (B, H/2, W/2, 32)
         points = {"stem": x}
         for number, stage in enumerate(self.stages, start=1):
@@ -165,7 +159,7 @@ class MobileNetV2(nnx.Module):
             for index, block in enumerate(stage):
                 x, filtered, expanded = nnx.remat(_apply)(block, x) if self.remat else block(x)
                 if (number, index) == (DETECTED_STAGE + 1, 0):
-                    points[f"stage{number}_expanded"] = expanded  # (B, H/16, W/16, 576)
+                    points["detected"] = expanded  # (B, H/16, W/16, 576)
             points[f"stage{number}"] = x
             if number == LOW_LEVEL_STAGE + 1:
                 points["low_level"] = filtered  # (B, H/4, W/4, 144)

@@ -13,9 +13,10 @@ from flax import nnx
 from jax import Array
 
 from deeplab_mnv2.config import SsdLiteConfig
+from deeplab_mnv2.models.backbone import make_backbone
 from deeplab_mnv2.models.classifier import CLASSIFIER_CHANNELS
 from deeplab_mnv2.models.layers import Conv, ConvNormAct, name_layers, normalize
-from deeplab_mnv2.models.mobilenet_v2 import MobileNetV2, make_divisible
+from deeplab_mnv2.models.mobilenet_v2 import make_divisible
 
 # The levels that follow the backbone's own two.
 EXTRA_CHANNELS = (512, 256, 256, 128)
@@ -89,7 +90,7 @@ class SSDLite(nnx.Module):
     def __init__(self, config: SsdLiteConfig, *, rngs: nnx.Rngs):
         config.check()
         self.config = copy.deepcopy(config)
-        self.backbone = MobileNetV2(config, rngs=rngs)
+        self.backbone = make_backbone(config, rngs=rngs)
         width = config.width_multiplier
         # Unlike the image classifier's, narrowed with the rest, as in TensorFlow.
         channels = make_divisible(CLASSIFIER_CHANNELS * width, config.divisible_by)
@@ -100,11 +101,18 @@ class SSDLite(nnx.Module):
             dtype=jnp.dtype(config.dtype),
             rngs=rngs,
         )
-        self.head = layer(
-            self.backbone.out_channels,
-            channels,
-            epsilon=config.backbone_epsilon,
-            momentum=config.backbone_momentum,
+        # MobileNetV1 ends in 1024 channels as it is.
+        has_head = config.version == 2
+        channels = channels if has_head else self.backbone.out_channels
+        self.head = (
+            layer(
+                self.backbone.out_channels,
+                channels,
+                epsilon=config.backbone_epsilon,
+                momentum=config.backbone_momentum,
+            )
+            if has_head
+            else None
         )
         layer = partial(
             layer,
@@ -137,8 +145,10 @@ class SSDLite(nnx.Module):
         `tasks.detection.anchors` (level, row, column, box), background is logit 0.
         """
         points = self.backbone.endpoints(image)
-        x = self.head(points["features"])  # (B, H/32, W/32, 1280)
-        levels = [points["stage6_expanded"], x]
+        x = points["features"]  # (B, H/32, W/32, 320)
+        if self.head is not None:
+            x = self.head(x)  # (B, H/32, W/32, 1280)
+        levels = [points["detected"], x]
         for extra in self.extras:
             x = extra(x)
             levels.append(x)

@@ -251,6 +251,7 @@ def _check_expressible(weights: Weights) -> None:
     if weights.kind != "segmentation":
         raise UserError(f"{source} holds no segmentation network, which is what is converted.")
     for name, value in (
+        ("version", 2),
         ("atrous_rates", ()),
         ("decoder", False),
         ("linear_bottleneck", True),

@@ -20,9 +20,9 @@ from deeplab_mnv2.config import (
     SsdLiteConfig,
 )
 from deeplab_mnv2.errors import UserError
+from deeplab_mnv2.models.backbone import make_backbone
 from deeplab_mnv2.models.classifier import Classifier
 from deeplab_mnv2.models.deeplab import DeepLab
-from deeplab_mnv2.models.mobilenet_v2 import MobileNetV2
 from deeplab_mnv2.models.ssdlite import SSDLite
 from deeplab_mnv2.weights.naming import (
     CONFIGS,
@@ -237,7 +237,7 @@ class Headless(nnx.Module):
     """A bare backbone, whose tensors are named as in a network with a head."""
 
     def __init__(self, config: BackboneConfig, *, rngs: nnx.Rngs):
-        self.backbone = MobileNetV2(config, rngs=rngs)
+        self.backbone = make_backbone(config, rngs=rngs)
 
 
 def abstract_model(config: BackboneConfig) -> Any:
@@ -278,9 +278,11 @@ def _compare_conventions(model: Network, weights: Weights, parts: Sequence[str])
     ours, theirs = model.config, weights.config
     fields = [name for name in CONVENTION if name not in _HEAD_FIELDS]
     # A width may be written in two ways: at width 1 rounding to 8 and to 1 are one network.
-    if backbone_channels(ours.width_multiplier, ours.divisible_by) == backbone_channels(
-        theirs.width_multiplier, theirs.divisible_by
-    ):
+    widths = [
+        backbone_channels(config.width_multiplier, config.divisible_by, config.version)
+        for config in (ours, theirs)
+    ]
+    if widths[0] == widths[1]:
         fields = [name for name in fields if name not in ("width_multiplier", "divisible_by")]
     # Heads of one kind; without rates there is nothing that could be separable.
     if type(ours) is type(theirs) and set(parts) - {"backbone", "head"}:

@@ -7,6 +7,7 @@ import numpy as np
 
 from deeplab_mnv2.config import BackboneConfig, ClassifierConfig, DeepLabConfig, SsdLiteConfig
 from deeplab_mnv2.errors import UserError
+from deeplab_mnv2.models import mobilenet_v1
 from deeplab_mnv2.models.mobilenet_v2 import STAGES, STEM_CHANNELS, make_divisible
 
 Kind = Literal["segmentation", "classification", "detection", "backbone"]
@@ -110,9 +111,13 @@ def unfolded(epsilon: float, bias: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def backbone_channels(width: float, divisible_by: int) -> list[int]:
+def backbone_channels(width: float, divisible_by: int, version: int = 2) -> list[int]:
     """Return the output channels of the stem and of every block."""
-    base = [STEM_CHANNELS] + [c for _, c, repeats, _ in STAGES for _ in range(repeats)]
+    if version == 1:
+        base = [mobilenet_v1.STEM_CHANNELS]
+        base += [c for c, repeats, _ in mobilenet_v1.STAGES for _ in range(repeats)]
+    else:
+        base = [STEM_CHANNELS] + [c for _, c, repeats, _ in STAGES for _ in range(repeats)]
     return [make_divisible(channels * width, divisible_by) for channels in base]
 
 

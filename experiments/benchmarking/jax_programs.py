@@ -18,9 +18,8 @@ from deeplab_mnv2.config import (
     TrainConfig,
 )
 from deeplab_mnv2.data.shapes import Shapes
-from deeplab_mnv2.models.aspp import SeparableConv
 from deeplab_mnv2.models.deeplab import DeepLab
-from deeplab_mnv2.models.layers import Conv, ConvNormAct
+from deeplab_mnv2.models.layers import Conv, ConvNormAct, SeparableConv
 from deeplab_mnv2.models.mobilenet_v2 import InvertedResidual
 from deeplab_mnv2.sharding import make_mesh
 from deeplab_mnv2.tasks.task_of import task_of

@@ -11,9 +11,8 @@ from torch.nn import functional
 
 from deeplab_mnv2.config import IGNORE_LABEL, OptimizerConfig
 from deeplab_mnv2.errors import UserError
-from deeplab_mnv2.models.aspp import SeparableConv
 from deeplab_mnv2.models.deeplab import DeepLab
-from deeplab_mnv2.models.layers import Conv, ConvNormAct
+from deeplab_mnv2.models.layers import Conv, ConvNormAct, SeparableConv
 from deeplab_mnv2.models.mobilenet_v2 import InvertedResidual
 from experiments.benchmarking.case import Case
 

@@ -1,4 +1,4 @@
-"""Image classification as a task: MobileNetV2's classifier, augmented images, top-1."""
+"""Image classification as a task: a MobileNet's classifier, augmented images, top-1."""
 
 import dataclasses
 from collections.abc import Mapping
