@@ -56,6 +56,7 @@ class Config(Section):
             UserError: a setting is out of range or does not fit another.
         """
         model, data, train = self.model, self.data, self.train
+        self._check_kinds()
         for section in (model, data, self.optimizer, train):
             section.check()
         self.evaluation.check(model.output_stride)
@@ -69,7 +70,6 @@ class Config(Section):
             "freeze",
             "parts that the model has, with model.version=1 stages 0 to 4",
         )
-        self._check_kinds()
         match model:
             case DeepLabConfig():
                 self._check_segmentation(model, trains)

@@ -171,6 +171,7 @@ def _prediction_layers() -> Table:
 
 
 def _coco() -> Table:
+    v1, v2 = SsdLiteConfig(version=1), SsdLiteConfig()
     return Table(
         "MobileNetV2 paper, Table 6",
         "COCO test-dev mAP in %",
@@ -178,8 +179,8 @@ def _coco() -> Table:
             Row("SSD300", "36.1 M", "35.2 G", "23.2", (300,)),
             Row("SSD512", "36.1 M", "99.5 G", "26.8", (512,)),
             Row("YOLOv2", "50.7 M", "17.5 G", "21.6", ()),
-            Row("MobileNetV1 + SSDLite", "5.1 M", "1.3 G", "22.2", (320,), SsdLiteConfig(version=1)),
-            Row("MobileNetV2 + SSDLite", "4.3 M", "0.8 G", "22.1", (320,), SsdLiteConfig()),
+            Row("MobileNetV1 + SSDLite", "5.1 M", "1.3 G", "22.2", (320,), v1),
+            Row("MobileNetV2 + SSDLite", "4.3 M", "0.8 G", "22.1", (320,), v2),
         ),
     )
 
