@@ -68,7 +68,8 @@ class StoredDetection:
             matches = matches_of(found, of_image, metric)
             names = arrays["names"].tolist()
             stored = cls(names, class_names, of_image, matches, metric)
-            agrees = np.isclose(stored.scores()[0], result[stored.score] or np.nan, equal_nan=True)
+            score = np.nan if result[stored.score] is None else result[stored.score]
+            agrees = np.isclose(stored.scores()[0], score, equal_nan=True)
         except (LookupError, TypeError, ValueError) as error:
             raise UserError(f"The scores in {folder} cannot be read; evaluate it again.") from error
         if not agrees:
