@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,12 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from deeplab_mnv2.cli import command
-from deeplab_mnv2.config import IGNORE_LABEL, Config, DataSet
+from deeplab_mnv2.config import IGNORE_LABEL, Config, DataSet, DeepLabConfig, SsdLiteConfig
 from deeplab_mnv2.data.decode import read_arrays
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.files import replace_atomically
 from deeplab_mnv2.inspection.contact_sheet import Tile, contact_sheet
+from deeplab_mnv2.inspection.diagnosis import Diagnosis, diagnose_boxes, diagnose_classes
 from deeplab_mnv2.inspection.example import SEVERITY, Finding
 from deeplab_mnv2.inspection.split import (
     Entry,
@@ -40,6 +42,8 @@ from deeplab_mnv2.inspection.split import (
 
 # Pictures on the contact sheet, and findings of a kind that are printed.
 _TILES, _TOLD = 24, 3
+# Classes whose numbers are printed.
+_ROWS = 100
 _STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
 
@@ -92,10 +96,18 @@ def main() -> None:
         config.data.val.split = given.split
         data_sets = [config.data.val]
     command.require_writable(output, "--output")
-    surveys, findings = diagnose(config, data_sets)
-    _write_json(surveys, findings, output)
-    _print(surveys, findings)
-    _save_sheet(_tiles(surveys), output)
+    if isinstance(config.model, DeepLabConfig):
+        surveys, findings = diagnose(config, data_sets)
+        _write_json(findings, _splits(surveys), output)
+        _print(surveys)
+        tiles = _tiles(surveys)
+    else:
+        found = _diagnose_other(config, data_sets)
+        findings, tiles = found.findings, found.tiles
+        _write_json(findings, found.splits, output)
+        _print_diagnosis(found)
+    _print_findings(findings)
+    _save_sheet(tiles, output)
     if any(finding.severity == "error" for finding in findings):
         sys.exit(1)
 
@@ -122,13 +134,50 @@ def read_batch(path: Path) -> dict[str, np.ndarray]:
     return batch
 
 
-def _print(surveys: list[Survey], findings: list[Finding]) -> None:
+def _diagnose_other(config: Config, data_sets: list[DataSet]) -> Diagnosis:
+    """Examine classified images or boxes, with progress."""
+    threads = max(config.data.threads, config.data.workers)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    with Progress(*columns, TimeRemainingColumn()) as progress:
+
+        def begin(data_set: DataSet) -> Callable[[], None]:
+            task = progress.add_task(f"examining {data_set.split}", total=len(data_set.open()))
+            return lambda: progress.advance(task)
+
+        if isinstance(config.model, SsdLiteConfig):
+            size = config.model.image_size
+            found = diagnose_boxes(data_sets, size, threads=threads, progress=begin)
+        else:
+            found = diagnose_classes(data_sets, threads=threads, progress=begin)
+    kinds = list(SEVERITY)
+    found.findings.sort(key=lambda finding: kinds.index(finding.kind))
+    return found
+
+
+def _print_diagnosis(found: Diagnosis) -> None:
+    console = Console(highlight=False)
+    for line in found.lines:
+        console.print(line)
+    first, *others = found.columns
+    table = Table(first, *(Column(name, justify="right") for name in others), box=box.SIMPLE)
+    for name, *numbers in found.rows[:_ROWS]:
+        table.add_row(Text(name), *numbers)
+    console.print(table)
+    if len(found.rows) > _ROWS:
+        console.print(f"and {len(found.rows) - _ROWS:,} more classes, in doctor.json")
+
+
+def _print(surveys: list[Survey]) -> None:
     console = Console(highlight=False)
     for split in surveys:
         examples, void = len(split.entries), 100 * split.void
         console.print(f"{split.data_set.split}: {examples:,} examples, {void:.1f} % void")
     if surveys:
         console.print(_class_table(surveys))
+
+
+def _print_findings(findings: list[Finding]) -> None:
+    console = Console(highlight=False)
     by_kind: dict[str, list[Finding]] = {}
     for finding in findings:
         by_kind.setdefault(finding.kind, []).append(finding)
@@ -161,27 +210,31 @@ def _class_table(surveys: list[Survey]) -> Table:
     return table
 
 
-def _write_json(surveys: list[Survey], findings: list[Finding], output: Path) -> None:
+def _splits(surveys: list[Survey]) -> dict[str, Any]:
+    return {
+        split.data_set.split: {
+            "examples": len(split.entries),
+            "void": split.void,
+            "classes": {
+                name: {
+                    "pixels": int(split.pixels[index]),
+                    "images": int(split.images[index]),
+                    "weight": split.class_weights[index],
+                }
+                for index, name in enumerate(split.data_set.class_names)
+            },
+        }
+        for split in surveys
+    }
+
+
+def _write_json(findings: list[Finding], splits: dict[str, Any], output: Path) -> None:
     content: dict[str, Any] = {
         "findings": [
             {"severity": f.severity, "kind": f.kind, "where": f.where, "message": f.message}
             for f in findings
         ],
-        "splits": {
-            split.data_set.split: {
-                "examples": len(split.entries),
-                "void": split.void,
-                "classes": {
-                    name: {
-                        "pixels": int(split.pixels[index]),
-                        "images": int(split.images[index]),
-                        "weight": split.class_weights[index],
-                    }
-                    for index, name in enumerate(split.data_set.class_names)
-                },
-            }
-            for split in surveys
-        },
+        "splits": splits,
     }
     with replace_atomically(output / "doctor.json") as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n")
