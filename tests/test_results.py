@@ -64,7 +64,7 @@ def test_seeds_of_one_protocol_are_averaged_and_no_others(tmp_path, monkeypatch)
     lines = results.table().splitlines()[2:]
     assert len(lines) == 5
     (mean,) = [line for line in lines if "standard deviation" in line]
-    assert "of 3 seeds | | | | | 52.00 ± 2.00 |" in mean
+    assert "of 3 seeds | | | | | mIoU 52.00 ± 2.00 |" in mean
     alone, together = results.short_table().splitlines()[2:]
     assert "10 x 2, 1 min on 2 CPU cores |" in alone
     assert "90.00 (80.00 to 100.00)" in alone

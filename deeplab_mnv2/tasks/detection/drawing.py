@@ -21,8 +21,8 @@ def draw_boxes(
 ) -> np.ndarray:
     """Return the image (H, W, 3) uint8 with the boxes of `least_score` or more, in pixels.
 
-    Each in the colour of its class, with name and score in percent; the given `objects`, if any,
-    are thin and white, ignored ones dotted.
+    Each in the colour of its class, with name and score in percent, unless that is NaN; the given
+    `objects`, if any, are thin and white, ignored ones dotted.
     """
     picture = Image.fromarray(image)
     draw = ImageDraw.Draw(picture)
@@ -38,7 +38,9 @@ def draw_boxes(
         label, box = int(detections.label[index]), detections.boxes[index]
         colour = _colour(label)
         _outline(draw, box, colour, width)
-        text = f"{class_names[label]} {100 * detections.scores[index]:.0f}"
+        text = class_names[label]
+        if not np.isnan(detections.scores[index]):
+            text += f" {100 * detections.scores[index]:.0f}"
         place = max(0.0, float(box[1])), max(0.0, float(box[0]))
         ends = draw.textbbox(place, text, font=font)
         draw.rectangle((ends[0] - 2, ends[1] - 1, ends[2] + 2, ends[3] + 1), fill=colour)
