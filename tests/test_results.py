@@ -27,6 +27,11 @@ def test_every_score_follows_from_its_confusion_matrix():
     for path in paths:
         result = json.loads(path.read_text())
         ious = []
+        if "top1" in result:
+            counts = result["images_per_class"]
+            right = sum(result["accuracy"][name] * number for name, number in counts.items())
+            assert result["top1"] == pytest.approx(right / result["images"])
+            continue
         for label, row in enumerate(result["confusion"]):
             union = sum(row) + sum(r[label] for r in result["confusion"]) - row[label]
             ious += [row[label] / union] if union else []

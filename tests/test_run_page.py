@@ -120,7 +120,9 @@ def test_a_page_of_443_images_stays_below_5_mb(tmp_path):
             pictures.append(kind(str(index), photo, label, prediction, picture.confusion))
         evaluation.pictures[:] = pictures
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("deeplab_mnv2.report.run_page.height_for", lambda _: height_for(443))
+            patch.setattr(
+                "deeplab_mnv2.report.segmentation_page.height_for", lambda _: height_for(443)
+            )
             write_report(evaluation, tmp_path / "report.html", title="many")
         sizes[copies] = (tmp_path / "report.html").stat().st_size
     each = (sizes[3] - sizes[1]) / 8

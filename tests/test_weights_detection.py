@@ -195,7 +195,7 @@ def test_each_way_to_load_names_the_right_one(tmp_path):
     for load in (weights.load, weights.load_classifier):
         with pytest.raises(UserError, match=r"holds a detector.*weights\.load_detector"):
             load(paths["detection"])
-    with pytest.raises(UserError, match=r"no detector; open it with weights\.load_classifier\.$"):
+    with pytest.raises(UserError, match=r"no network of detection; .*weights\.load_classifier\.$"):
         weights.load_detector(paths["classification"])
     assert weights.load_detector(paths["detection"]).config.num_classes == 3
 

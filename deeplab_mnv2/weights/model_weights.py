@@ -148,17 +148,17 @@ def build_detector(weights: Weights) -> SSDLite:
 
 
 def _require_kind(weights: Weights, wanted: Kind) -> None:
-    holds, load = {
+    network = {
         "segmentation": ("a segmentation network", "load"),
         "classification": ("an ImageNet classifier", "load_classifier"),
         "detection": ("a detector", "load_detector"),
-        # What it lacks is told by `build`.
-        "backbone": ("", ""),
-    }[weights.kind]
-    if weights.kind not in (wanted, "backbone"):
+    }
+    # What a backbone lacks is told by `build`.
+    if weights.kind in network and weights.kind != wanted:
+        holds, load = network[weights.kind]
         raise UserError(
-            f"{weights.provenance['source']} holds {holds} and is not for {wanted}; open it with "
-            f"weights.{load}, or train another network from it with train.init_weights."
+            f"{weights.provenance['source']} holds {holds} and no network of {wanted}; train from "
+            f"it with train.init_weights, or open it with weights.{load}."
         )
 
 

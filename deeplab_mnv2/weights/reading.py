@@ -36,7 +36,7 @@ def read(path: str) -> Weights:
     and model.safetensors, hf://owner/name[@revision], or the folder of a run, whose newest
     checkpoint is read unless it is written RUN@best or RUN@4000.
     Where the file does not name its classes, 21 of a segmentation network get VOC's names, 80 and
-    90 of a detector COCO's, and other numbers count them.
+    90 of a detector COCO's, other numbers of these two count them, and a classifier's have none.
 
     Raises:
         UserError: nothing is there, it is damaged, or of another network.
@@ -90,10 +90,8 @@ def _known_names(weights: Weights) -> tuple[str, ...]:
     count = weights.config.num_classes
     if weights.kind == "segmentation":
         return VOC_CLASSES if count == len(VOC_CLASSES) else number_classes(count)
-    if weights.kind == "backbone":
+    if weights.kind != "detection":
         return ()
-    if weights.kind == "classification":
-        return number_classes(count)
     if count == len(COCO_CLASSES):
         return COCO_CLASSES
     numbers = number_classes(count)
