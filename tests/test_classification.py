@@ -78,7 +78,7 @@ def settings(folder):
         optimizer=OptimizerConfig(rule=AdamW(), learning_rate=3e-3),
         loss=CrossEntropy(label_smoothing=0.1),
         train=TrainConfig(
-            total_steps=30, batch_size=16, log_every=10, eval_every=30, checkpoint_every=10
+            total_steps=60, batch_size=16, log_every=20, eval_every=60, checkpoint_every=30
         ),
         evaluation=ClassificationEvaluationConfig(
             batch_size=8, resize=36, crop_size=32, bootstrap_samples=50, pictures=6
@@ -110,7 +110,7 @@ def test_a_run_learns_colours_and_leaves_what_it_promises(finished):
 def test_going_on_equals_not_stopping(finished, settings, tmp_path):
     _, result = finished
     shutil.copytree(finished[0], tmp_path / "run")
-    shutil.rmtree(tmp_path / "run" / "checkpoints" / "30")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "60")
     assert train(settings, tmp_path / "run") == result
 
 
