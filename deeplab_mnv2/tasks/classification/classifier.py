@@ -5,9 +5,7 @@ import html
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from PIL import Image
 from deeplab_mnv2 import weights
 from deeplab_mnv2.config import ClassificationEvaluationConfig
 from deeplab_mnv2.data.decode import Photo, photo_pixels
+from deeplab_mnv2.data.photo_groups import read_groups
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.models import classifier
 from deeplab_mnv2.tasks.classification.transforms import centre
@@ -142,35 +141,22 @@ class Classifier:
         Raises:
             UserError: as `__call__`, where `on_error` is not given.
         """
-        photos = iter(photos)
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
-            while group := list(islice(photos, _BATCH)):
-                jobs = [(photo, threads.submit(self._read, photo)) for photo in group]
-                readable: list[tuple[Photo, np.ndarray, np.ndarray]] = []
-                for photo, job in jobs:
-                    try:
-                        readable.append((photo, *job.result()))
-                    except UserError as error:
-                        if on_error is None:
-                            raise
-                        on_error(photo, error)
-                yield from self._classify(readable)
+        for group in read_groups(photos, self._read, _BATCH, on_error):
+            yield from self._classify(group)
 
     def _read(self, photo: Photo) -> tuple[np.ndarray, np.ndarray]:
         pixels = photo_pixels(photo)
         return pixels, centre(pixels, self.scaling, self._mean_pixel)
 
     def _classify(
-        self, group: list[tuple[Photo, np.ndarray, np.ndarray]]
+        self, group: list[tuple[Photo, tuple[np.ndarray, np.ndarray]]]
     ) -> Iterator[Classification]:
-        if not group:
-            return
-        images = np.stack([crop for _, _, crop in group])
+        images = np.stack([crop for _, (_, crop) in group])
         if len(group) > 1:
             # A short batch is filled up, so that one size is compiled besides a single photograph.
             images = np.pad(images, [(0, _BATCH - len(group)), (0, 0), (0, 0), (0, 0)])
         found = np.asarray(self._probabilities(images))
-        for (photo, pixels, _), probabilities in zip(group, found, strict=False):
+        for (photo, (pixels, _)), probabilities in zip(group, found, strict=False):
             path = Path(photo) if isinstance(photo, str | os.PathLike) else None
             yield Classification(pixels, probabilities, self.class_names, path)
 

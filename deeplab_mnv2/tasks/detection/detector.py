@@ -4,9 +4,7 @@ import dataclasses
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 import jax
@@ -19,6 +17,7 @@ from PIL import Image
 from deeplab_mnv2 import weights
 from deeplab_mnv2.config import DetectionEvaluationConfig
 from deeplab_mnv2.data.decode import Photo, photo_pixels
+from deeplab_mnv2.data.photo_groups import read_groups
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.models.ssdlite import SSDLite
 from deeplab_mnv2.tasks.detection.anchors import anchors
@@ -158,33 +157,22 @@ class Detector:
         Raises:
             UserError: as `__call__`, where `on_error` is not given.
         """
-        photos = iter(photos)
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
-            while group := list(islice(photos, _BATCH)):
-                jobs = [(photo, threads.submit(self._read, photo)) for photo in group]
-                readable: list[tuple[Photo, np.ndarray, np.ndarray]] = []
-                for photo, job in jobs:
-                    try:
-                        readable.append((photo, *job.result()))
-                    except UserError as error:
-                        if on_error is None:
-                            raise
-                        on_error(photo, error)
-                yield from self._search(readable)
+        for group in read_groups(photos, self._read, _BATCH, on_error):
+            yield from self._search(group)
 
     def _read(self, photo: Photo) -> tuple[np.ndarray, np.ndarray]:
         pixels = photo_pixels(photo)
         return pixels, self._scale(pixels, self._size)
 
-    def _search(self, group: list[tuple[Photo, np.ndarray, np.ndarray]]) -> Iterator[Detection]:
-        if not group:
-            return
-        images = np.stack([scaled for _, _, scaled in group])
+    def _search(
+        self, group: list[tuple[Photo, tuple[np.ndarray, np.ndarray]]]
+    ) -> Iterator[Detection]:
+        images = np.stack([scaled for _, (_, scaled) in group])
         if len(group) > 1:
             # A short batch is filled up, so that one size is compiled besides a single photograph.
             images = np.pad(images, [(0, _BATCH - len(group)), (0, 0), (0, 0), (0, 0)])
         found = jax.device_get(self._find(images))
-        for row, (photo, pixels, _) in enumerate(group):
+        for row, (photo, (pixels, _)) in enumerate(group):
             kept = slice(int(found.counts[row]))
             sides = np.array(pixels.shape[:2] * 2, np.float32)
             path = Path(photo) if isinstance(photo, str | os.PathLike) else None
