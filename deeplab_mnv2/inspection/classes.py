@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -64,22 +64,6 @@ def survey_classes(
     if not samples:
         found.findings += _rare_classes(found)
     return found
-
-
-def find_shared_images(surveys: Sequence[ClassSurvey]) -> list[Finding]:
-    """Return a finding for each image of a split that is in an earlier split too."""
-    findings = []
-    first: dict[str, tuple[str, str]] = {}
-    for split in surveys:
-        for digest, (name, _) in split.digests.items():
-            there, twin = first.setdefault(digest, (split.data_set.split, name))
-            if there != split.data_set.split:
-                message = (
-                    f"{name} in {split.data_set.split} is the same picture as {twin} in {there}, "
-                    "so one cannot score what the other taught; take it out of one of them."
-                )
-                findings.append(Finding("shared image", name, message))
-    return findings
 
 
 def quick_class_check(data_set: DataSet, *, samples: int = 64, threads: int = 2) -> list[str]:

@@ -1,7 +1,7 @@
 """What `doctor` shows of classified images and of boxes: a table, findings, pictures."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from deeplab_mnv2.config import DataSet
 from deeplab_mnv2.data.boxes import as_objects, objects_of
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.inspection.boxes import BoxSurvey, survey_boxes
-from deeplab_mnv2.inspection.classes import ClassSurvey, find_shared_images, survey_classes
+from deeplab_mnv2.inspection.classes import ClassSurvey, survey_classes
 from deeplab_mnv2.inspection.contact_sheet import Tile
 from deeplab_mnv2.inspection.example import Finding
 from deeplab_mnv2.tasks.detection.drawing import draw_boxes
@@ -46,7 +46,9 @@ def diagnose_classes(
     )
     for survey in surveys:
         findings += survey.findings
-    findings += find_shared_images(surveys)
+    names = [{digest: name for digest, (name, _) in s.digests.items()} for s in surveys]
+    splits = [survey.data_set.split for survey in surveys]
+    findings += find_shared_images(list(zip(splits, names, strict=True)))
     return Diagnosis(
         columns=["class", *(f"{survey.data_set.split} images" for survey in surveys)],
         rows=_rows(surveys, lambda survey: [survey.images]),
@@ -68,18 +70,9 @@ def diagnose_boxes(
     surveys, findings = _survey(
         data_sets, lambda d: survey_boxes(d, image_size, threads=threads, seen=progress(d))
     )
-    first: dict[str, tuple[str, str]] = {}
     for survey in surveys:
         findings += survey.findings
-        split = survey.data_set.split
-        for digest, name in survey.digests.items():
-            there, twin = first.setdefault(digest, (split, name))
-            if there != split:
-                message = (
-                    f"{name} in {split} is the same picture as {twin} in {there}, so one cannot "
-                    "score what the other taught; take it out of one of them."
-                )
-                findings.append(Finding("shared image", name, message))
+    findings += find_shared_images([(s.data_set.split, s.digests) for s in surveys])
     columns = [
         f"{survey.data_set.split} {what}"
         for survey in surveys
@@ -103,6 +96,25 @@ def diagnose_boxes(
             for s in surveys
         },
     )
+
+
+def find_shared_images(splits: Sequence[tuple[str, Mapping[str, str]]]) -> list[Finding]:
+    """Return a finding for each image of a split that is in an earlier split too.
+
+    Splits come with the names of their images by the digest of the decoded image.
+    """
+    findings = []
+    first: dict[str, tuple[str, str]] = {}
+    for split, names in splits:
+        for digest, name in names.items():
+            there, twin = first.setdefault(digest, (split, name))
+            if there != split:
+                message = (
+                    f"{name} in {split} is the same picture as {twin} in {there}, so one cannot "
+                    "score what the other taught; take it out of one of them."
+                )
+                findings.append(Finding("shared image", name, message))
+    return findings
 
 
 def _survey(
@@ -159,7 +171,8 @@ def _box_tiles(surveys: Sequence[BoxSurvey]) -> list[Tile]:
         def drawn(example: dict[str, Any], names: Sequence[str] = names) -> tuple[np.ndarray, str]:
             objects = objects_of(example)
             counts = ~objects.ignore
-            boxes = Detections(objects.boxes[counts], np.ones(counts.sum()), objects.label[counts])
+            no_scores = np.full(counts.sum(), np.nan)
+            boxes = Detections(objects.boxes[counts], no_scores, objects.label[counts])
             ignored = objects.select(objects.ignore) if objects.ignore.any() else as_objects([], [])
             return draw_boxes(example["image"], boxes, names, 0, ignored), example["name"]
 

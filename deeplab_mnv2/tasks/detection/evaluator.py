@@ -19,15 +19,17 @@ from deeplab_mnv2.config import DataSet, DetectionEvaluationConfig, SsdLiteConfi
 from deeplab_mnv2.data.boxes import Objects, objects_of
 from deeplab_mnv2.data.pipeline import evaluation_batches
 from deeplab_mnv2.evaluation.protocol import stamped
+from deeplab_mnv2.evaluation.ratios import mean_present
 from deeplab_mnv2.files import replace_atomically
 from deeplab_mnv2.models.ssdlite import SSDLite
 from deeplab_mnv2.sharding import batch_sharding, first_process_first, replicated
 from deeplab_mnv2.tasks.detection.anchors import anchors
 from deeplab_mnv2.tasks.detection.decoding import Detected, detect
 from deeplab_mnv2.tasks.detection.drawing import draw_boxes
-from deeplab_mnv2.tasks.detection.matches import Detections
+from deeplab_mnv2.tasks.detection.matches import Detections, match_voc
 from deeplab_mnv2.tasks.detection.scores import detection_scores
 from deeplab_mnv2.tasks.detection.transforms import check_example, resize, resize_legacy
+from deeplab_mnv2.tasks.detection.voc_precision import voc_precisions
 from deeplab_mnv2.weights.model_weights import weights_digest
 
 # Boxes of a lower score are not drawn where no better operating point is known.
@@ -344,9 +346,8 @@ def _own_ap50(detections: Detections, objects: Objects) -> float:
     if not len(classes):
         return float("nan")
     count = int(max(objects.label.max(), detections.label.max(initial=0))) + 1
-    names = [str(index) for index in range(count)]
-    found = detection_scores([detections], [objects], names, "voc", samples=0)
-    return float(found["ap50"] or 0.0)
+    _, area = voc_precisions(match_voc(detections, objects), count)
+    return float(mean_present(area)[0])
 
 
 def _flat(prefix: str, parts: list[Any]) -> dict[str, np.ndarray]:
