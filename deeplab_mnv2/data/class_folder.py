@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import re
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -39,7 +40,7 @@ class ClassFolder(Section):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        return tuple(self._classes().values())
+        return tuple(self._classes(open_tree(self.root)).values())
 
     def open(self) -> "ClassFolderSource":
         """List the images; they are read when an example is asked for.
@@ -48,20 +49,23 @@ class ClassFolder(Section):
             UserError: the root, the split or a class has no images, a folder is of no class, or
                 two images of a class share a name.
         """
-        tree, indices, labels, names = self._entries()
-        return ClassFolderSource(tree, indices, labels, names)
+        tree = open_tree(self.root)
+        return ClassFolderSource(tree, *self._entries(tree, self._classes(tree)))
 
     def digest(self) -> str:
-        digest = hashlib.sha256("\n".join(self._classes()).encode("utf-8", "surrogateescape"))
-        for name in self._entries()[3]:
+        tree = open_tree(self.root)
+        classes = self._classes(tree)
+        digest = hashlib.sha256("\n".join(classes).encode("utf-8", "surrogateescape"))
+        for name in self._entries(tree, classes)[2]:
             digest.update(name.encode("utf-8", "surrogateescape") + b"\n")
         return digest.hexdigest()[:16]
 
-    def _entries(self) -> tuple[FileTree, np.ndarray, np.ndarray, tuple[str, ...]]:
-        """Return the files, and of each image of the split its file, its class and its name."""
-        tree = open_tree(self.root)
+    def _entries(
+        self, tree: FileTree, classes: Mapping[str, str]
+    ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+        """Return of each image of the split its place among the files, its class and its name."""
         folder, low, high = self._parts()
-        by_class = self._images(tree, folder)
+        by_class = self._images(tree, folder, list(classes))
         indices, labels, names = [], [], []
         for label, found in enumerate(by_class):
             for index in found[len(found) * low // 100 : len(found) * high // 100]:
@@ -70,11 +74,10 @@ class ClassFolder(Section):
                 names.append(_name(tree.paths[index], folder))
         if not indices:
             raise UserError(f"The split {self.split!r} of {self.root} holds no images.")
-        return tree, np.array(indices), np.array(labels), tuple(names)
+        return np.array(indices), np.array(labels), tuple(names)
 
-    def _images(self, tree: FileTree, folder: str) -> list[list[int]]:
+    def _images(self, tree: FileTree, folder: str, classes: list[str]) -> list[list[int]]:
         """Return the places of each class's images, by their names."""
-        classes = list(self._classes())
         place = tree.describe(folder) if folder else self.root
         present = _folders_below(tree, folder)
         if not present:
@@ -110,9 +113,8 @@ class ClassFolder(Section):
                 raise UserError(f"Two images in {place} are called {twin}; rename one.")
         return found
 
-    def _classes(self) -> dict[str, str]:
+    def _classes(self, tree: FileTree) -> dict[str, str]:
         """Return what each class folder is called, in the order of the classes."""
-        tree = open_tree(self.root)
         if (index := self._class_file(tree)) is not None:
             found = _read_classes(tree.read(index), tree.describe(self.classes))
         else:
