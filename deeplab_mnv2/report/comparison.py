@@ -12,7 +12,7 @@ from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.evaluation.bootstrap import Interval
 from deeplab_mnv2.evaluation.protocol import differing_fields
 from deeplab_mnv2.evaluation.ratios import json_number
-from deeplab_mnv2.tasks.stored_run import StoredRun
+from deeplab_mnv2.tasks.stored_run import StoredRun, require_stored, unreadable_scores
 from deeplab_mnv2.tasks.stored_run_of import stored_run
 
 _IMAGES_AND_RUNS = "images and runs"
@@ -180,11 +180,7 @@ def _other_machines(runs: list[Run]) -> list[str]:
 
 
 def _load_run(folder: Path) -> Run:
-    path = folder / "eval.json"
-    if not path.is_file():
-        raise UserError(
-            f"{folder} holds no eval.json; give a folder that train or evaluate has finished."
-        )
+    path = require_stored(folder, "eval.json")
     try:
         result = json.loads(path.read_text())
         ends = result["ci95"]
@@ -194,7 +190,7 @@ def _load_run(folder: Path) -> Run:
         ):
             raise ValueError("a field is of another type")
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-        raise UserError(f"The scores in {folder} cannot be read; evaluate it again.") from error
+        raise unreadable_scores(folder) from error
     return Run(folder, result, stored_run(folder, result))
 
 

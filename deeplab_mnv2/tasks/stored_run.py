@@ -1,11 +1,37 @@
 """What comparisons ask of an evaluation that was read back, whatever its task."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.evaluation.bootstrap import Interval
+
+
+def require_stored(folder: Path, name: str) -> Path:
+    """Return a file that an evaluation leaves in its folder.
+
+    Raises:
+        UserError: it is not there.
+    """
+    path = folder / name
+    if not path.is_file():
+        raise UserError(
+            f"{folder} holds no {name}; give a folder that train or evaluate has finished."
+        )
+    return path
+
+
+def unreadable_scores(folder: Path) -> UserError:
+    """Return what to tell the user of scores that are damaged."""
+    return UserError(f"The scores in {folder} cannot be read; evaluate it again.")
+
+
+def two_evaluations(folder: Path, name: str) -> UserError:
+    """Return what to tell the user of a file that is not of the `eval.json` beside it."""
+    return UserError(f"eval.json and {name} in {folder} are of two evaluations; evaluate it again.")
 
 
 class StoredRun(Protocol):

@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.tasks.classification.stored import StoredClassification
 from deeplab_mnv2.tasks.detection.stored import StoredDetection
 from deeplab_mnv2.tasks.segmentation.stored import StoredSegmentation
-from deeplab_mnv2.tasks.stored_run import StoredRun
+from deeplab_mnv2.tasks.stored_run import StoredRun, unreadable_scores
 
 
 def stored_run(folder: Path, result: dict[str, Any]) -> StoredRun:
@@ -22,4 +21,4 @@ def stored_run(folder: Path, result: dict[str, Any]) -> StoredRun:
         return StoredClassification.load(folder, result)
     if "ap50" in result:
         return StoredDetection.load(folder, result)
-    raise UserError(f"The scores in {folder} cannot be read; evaluate it again.")
+    raise unreadable_scores(folder)

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from deeplab_mnv2.data.decode import read_arrays
-from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.evaluation.bootstrap import Interval
 from deeplab_mnv2.evaluation.ratios import ratio
 from deeplab_mnv2.tasks.classification.metrics import difference_intervals
+from deeplab_mnv2.tasks.stored_run import require_stored, two_evaluations, unreadable_scores
 
 _ARRAYS = ("names", "labels", "classes", "probabilities")
 
@@ -38,12 +38,7 @@ class StoredClassification:
         Raises:
             UserError: a file is missing or damaged, or not of this evaluation.
         """
-        path = folder / "predictions.npz"
-        if not path.is_file():
-            raise UserError(
-                f"{folder} holds no predictions.npz; give a folder that train or evaluate has "
-                "finished."
-            )
+        path = require_stored(folder, "predictions.npz")
         names, labels, predictions, probabilities = read_arrays(path, _ARRAYS).values()
         try:
             class_names = list(result["accuracy"])
@@ -58,13 +53,10 @@ class StoredClassification:
                 and max(labels.max(), predictions.max()) < len(class_names)
             )
         except (LookupError, TypeError, ValueError) as error:
-            raise UserError(f"The scores in {folder} cannot be read; evaluate it again.") from error
+            raise unreadable_scores(folder) from error
         found = cls(names.tolist(), class_names, labels, predictions, probabilities)
         if not is_whole or not np.isclose(found.scores()[0], result["top1"]):
-            raise UserError(
-                f"eval.json and predictions.npz in {folder} are of two evaluations; evaluate it "
-                "again."
-            )
+            raise two_evaluations(folder, "predictions.npz")
         return found
 
     @property

@@ -10,7 +10,6 @@ import numpy as np
 
 from deeplab_mnv2.data.boxes import Objects
 from deeplab_mnv2.data.decode import read_arrays
-from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.evaluation.bootstrap import Interval
 from deeplab_mnv2.tasks.detection.matches import Detections, Matches
 from deeplab_mnv2.tasks.detection.scores import (
@@ -18,6 +17,7 @@ from deeplab_mnv2.tasks.detection.scores import (
     matches_of,
     overall_and_by_class,
 )
+from deeplab_mnv2.tasks.stored_run import require_stored, two_evaluations, unreadable_scores
 
 _OF_OBJECTS = ("boxes", "label", "ignore", "area", "image")
 _OF_DETECTIONS = ("boxes", "scores", "label", "image")
@@ -51,12 +51,7 @@ class StoredDetection:
         Raises:
             UserError: a file is missing or damaged, or not of this evaluation.
         """
-        path = folder / "detections.npz"
-        if not path.is_file():
-            raise UserError(
-                f"{folder} holds no detections.npz; give a folder that train or evaluate has "
-                "finished."
-            )
+        path = require_stored(folder, "detections.npz")
         objects = [f"object_{name}" for name in _OF_OBJECTS]
         detections = [f"detection_{name}" for name in _OF_DETECTIONS]
         arrays = read_arrays(path, ["names", *objects, *detections])
@@ -71,12 +66,9 @@ class StoredDetection:
             score = np.nan if result[stored.score] is None else result[stored.score]
             agrees = np.isclose(stored.scores()[0], score, equal_nan=True)
         except (LookupError, TypeError, ValueError) as error:
-            raise UserError(f"The scores in {folder} cannot be read; evaluate it again.") from error
+            raise unreadable_scores(folder) from error
         if not agrees:
-            raise UserError(
-                f"eval.json and detections.npz in {folder} are of two evaluations; evaluate it "
-                "again."
-            )
+            raise two_evaluations(folder, "detections.npz")
         return stored
 
     def has_same_labels(self, other: "StoredDetection") -> bool:

@@ -13,6 +13,7 @@ from deeplab_mnv2.evaluation.bootstrap import Interval
 from deeplab_mnv2.tasks.segmentation.intervals import difference_intervals
 from deeplab_mnv2.tasks.segmentation.metrics import iou_per_class, miou
 from deeplab_mnv2.tasks.segmentation.pictures import Picture, load
+from deeplab_mnv2.tasks.stored_run import require_stored, two_evaluations, unreadable_scores
 
 
 @dataclasses.dataclass
@@ -36,12 +37,7 @@ class StoredSegmentation:
         Raises:
             UserError: a file is missing or damaged, or not of this evaluation.
         """
-        path = folder / "confusions.npz"
-        if not path.is_file():
-            raise UserError(
-                f"{folder} holds no confusions.npz; give a folder that train or evaluate has "
-                "finished."
-            )
+        path = require_stored(folder, "confusions.npz")
         stored = read_arrays(path, ("names", "confusions"))
         names, confusions = stored["names"], stored["confusions"]
         try:
@@ -49,12 +45,9 @@ class StoredSegmentation:
             if not _is_whole(result, names, confusions):
                 raise ValueError("a field is missing or of another type")
         except (ValueError, LookupError, TypeError, OverflowError) as error:
-            raise UserError(f"The scores in {folder} cannot be read; evaluate it again.") from error
+            raise unreadable_scores(folder) from error
         if not np.array_equal(confusions.sum(axis=0), total):
-            raise UserError(
-                f"eval.json and confusions.npz in {folder} are of two evaluations; evaluate it "
-                "again."
-            )
+            raise two_evaluations(folder, "confusions.npz")
         if missing := {"boundary_miou", "calibration", "object_size"} - result.keys():
             raise UserError(
                 f"{folder / 'eval.json'} is of an older version, without {min(missing)}; evaluate "
