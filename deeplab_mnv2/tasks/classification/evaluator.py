@@ -26,6 +26,7 @@ from deeplab_mnv2.models.classifier import Classifier
 from deeplab_mnv2.sharding import batch_sharding, first_process_first, replicated
 from deeplab_mnv2.tasks.classification.metrics import scores
 from deeplab_mnv2.tasks.classification.transforms import centre, check_example
+from deeplab_mnv2.tasks.scoring_batches import fitting_batch_size, one_batch_late, placing
 from deeplab_mnv2.weights.model_weights import weights_digest
 
 # How many of the likeliest classes are kept of each image.
@@ -200,32 +201,30 @@ class ClassificationEvaluator:
     def _classify(
         self, params: nnx.State, batch_stats: nnx.State, progress: Callable[[int], None] | None
     ) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
-        size = -(-self._config.batch_size // self._mesh.size) * self._mesh.size
-        sharding = batch_sharding(self._mesh)
+        place = placing(self._mesh)
         batches = evaluation_batches(
             self._source,
             _Prepare(self._config, self._model, len(self._class_names)),
             threads=self._threads,
-            batch_size=size,
+            batch_size=fitting_batch_size(self._config.batch_size, self._mesh),
             fill={},
         )
-        rows: dict[int, tuple[str, int, Array, Array, int]] = {}
-        for batch in batches:
-            # Every host reads every image and hands over its devices' share of the batch.
-            image = jax.make_array_from_callback(
-                batch["image"].shape, sharding, lambda index, batch=batch: batch["image"][index]
-            )
-            found = self._scorer(params, batch_stats, image)
-            # Not looked at yet, so that the device computes while the host reads.
+
+        def run(batch: dict[str, Any]) -> tuple[Array, Array]:
+            return self._scorer(params, batch_stats, place(batch["image"]))
+
+        rows: dict[int, tuple[str, int, np.ndarray, np.ndarray]] = {}
+        for batch, found in one_batch_late(run, batches):
+            classes, shares = jax.device_get(found)
             for row, index in enumerate(batch["index"]):
-                rows[index] = (batch["name"][row], batch["label"][row], *found, row)
+                rows[index] = batch["name"][row], batch["label"][row], classes[row], shares[row]
             if progress is not None:
                 progress(len(batch["index"]))
         ordered = [rows[index] for index in sorted(rows)]
         kept = min(LIKELIEST, len(self._class_names))
         shape = (len(ordered), kept)
-        predictions = np.array([np.asarray(c)[row] for _, _, c, _, row in ordered], np.int32)
-        probabilities = np.array([np.asarray(p)[row] for _, _, _, p, row in ordered], np.float32)
+        predictions = np.array([classes for _, _, classes, _ in ordered], np.int32)
+        probabilities = np.array([shares for _, _, _, shares in ordered], np.float32)
         return (
             [row[0] for row in ordered],
             np.array([row[1] for row in ordered], np.int64),

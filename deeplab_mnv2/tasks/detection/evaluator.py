@@ -30,6 +30,7 @@ from deeplab_mnv2.tasks.detection.matches import Detections, match_voc
 from deeplab_mnv2.tasks.detection.scores import detection_scores
 from deeplab_mnv2.tasks.detection.transforms import check_example, resize, resize_legacy
 from deeplab_mnv2.tasks.detection.voc_precision import voc_precisions
+from deeplab_mnv2.tasks.scoring_batches import fitting_batch_size, one_batch_late, placing
 from deeplab_mnv2.weights.model_weights import weights_digest
 
 # Boxes of a lower score are not drawn where no better operating point is known.
@@ -218,44 +219,29 @@ class DetectionEvaluator:
     def _search(
         self, params: nnx.State, batch_stats: nnx.State, progress: Callable[[int], None] | None
     ) -> tuple[list[str], list[Objects], list[Detections]]:
-        size = -(-self._config.batch_size // self._mesh.size) * self._mesh.size
-        sharding = batch_sharding(self._mesh)
+        place = placing(self._mesh)
         batches = evaluation_batches(
             self._source,
             _Prepare(self._config, self._model, len(self._class_names)),
             threads=self._threads,
-            batch_size=size,
+            batch_size=fitting_batch_size(self._config.batch_size, self._mesh),
             fill={},
         )
-        waiting: tuple[dict[str, Any], Detected] | None = None
-        rows: dict[int, tuple[str, Objects, Detections]] = {}
 
-        def collect(batch: dict[str, Any], found: Detected) -> None:
+        def run(batch: dict[str, Any]) -> Detected:
+            return self._finder(params, batch_stats, place(batch["image"]))
+
+        rows: dict[int, tuple[str, Objects, Detections]] = {}
+        for batch, on_device in one_batch_late(run, batches):
+            found = jax.device_get(on_device)
             for row, index in enumerate(batch["index"]):
                 kept = slice(int(found.counts[row]))
                 # To pixels of the original image, in which objects are given.
-                boxes = np.asarray(found.boxes)[row, kept] * np.array(batch["size"][row] * 2, float)
-                scores, label = (np.asarray(a)[row, kept] for a in (found.scores, found.classes))
-                rows[index] = (
-                    batch["name"][row],
-                    batch["objects"][row],
-                    Detections(boxes, scores, label),
-                )
+                boxes = found.boxes[row, kept] * np.array(batch["size"][row] * 2, float)
+                detections = Detections(boxes, found.scores[row, kept], found.classes[row, kept])
+                rows[index] = batch["name"][row], batch["objects"][row], detections
             if progress is not None:
                 progress(len(batch["index"]))
-
-        for batch in batches:
-            # Every host reads every image and hands over its devices' share of the batch.
-            image = jax.make_array_from_callback(
-                batch["image"].shape, sharding, lambda index, batch=batch: batch["image"][index]
-            )
-            found = self._finder(params, batch_stats, image)
-            # One batch late, so that the device computes while the host reads.
-            if waiting is not None:
-                collect(waiting[0], jax.device_get(waiting[1]))
-            waiting = batch, found
-        if waiting is not None:
-            collect(waiting[0], jax.device_get(waiting[1]))
         ordered = [rows[index] for index in sorted(rows)]
         return (
             [name for name, _, _ in ordered],

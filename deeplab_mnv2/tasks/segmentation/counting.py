@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 from deeplab_mnv2.config import IGNORE_LABEL, EvaluationConfig
 from deeplab_mnv2.evaluation.calibration import LEVELS
 from deeplab_mnv2.sharding import batch_sharding, replicated, split_rows
+from deeplab_mnv2.tasks.scoring_batches import one_batch_late
 from deeplab_mnv2.tasks.segmentation.multi_scale import predict
 from deeplab_mnv2.tasks.segmentation.object_sizes import SIZES
 
@@ -83,7 +84,12 @@ def count(
     bands: np.ndarray | int = 0
     confidences = np.zeros((LEVELS + 1, 2), np.int64)
     objects = np.zeros((len(SIZES), num_classes), np.int64)
-    for batch, prediction, histograms in _ahead(scorer, params, batch_stats, batches, place):
+
+    def run(batch: dict[str, Any]) -> tuple[Array, dict[str, Array]]:
+        arrays = {key: place(batch[key]) for key in ("image", "label", "band", "object_size")}
+        return scorer(params, batch_stats, arrays)
+
+    for batch, (prediction, histograms) in one_batch_late(run, batches):
         by_band = np.asarray(histograms["bands"])  # (B, bands + 1, C, C)
         confusions, sizes = by_band.sum(axis=1), np.asarray(histograms["sizes"])
         bands = bands + by_band.sum(axis=0, dtype=np.int64)
@@ -142,28 +148,6 @@ def _histogram(label: Array, indices: tuple[Array, ...], shape: tuple[int, ...])
     cell = jnp.where(label == IGNORE_LABEL, cells, cell).reshape(label.shape[0], -1)
     counts = jax.vmap(partial(jnp.bincount, length=cells + 1))(cell)
     return counts[:, :cells].reshape(-1, *shape)
-
-
-def _ahead(
-    scorer: Predict,
-    params: nnx.State,
-    batch_stats: nnx.State,
-    batches: Iterable[dict[str, Any]],
-    place: Callable[[np.ndarray], Array],
-) -> Iterator[tuple[dict[str, Any], Array, dict[str, Array]]]:
-    """Yield batch, prediction and histograms one batch late.
-
-    So the device computes while the host reads.
-    """
-    previous = None
-    for batch in batches:
-        arrays = {key: place(batch[key]) for key in ("image", "label", "band", "object_size")}
-        prediction, histograms = scorer(params, batch_stats, arrays)
-        if previous is not None:
-            yield previous
-        previous = batch, prediction, histograms
-    if previous is not None:
-        yield previous
 
 
 def _stack(rows: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:

@@ -18,7 +18,8 @@ from deeplab_mnv2.evaluation.calibration import calibration
 from deeplab_mnv2.evaluation.protocol import stamped
 from deeplab_mnv2.files import replace_atomically
 from deeplab_mnv2.models.deeplab import DeepLab, at_output_stride
-from deeplab_mnv2.sharding import batch_sharding, first_process_first, replicated
+from deeplab_mnv2.sharding import first_process_first, replicated
+from deeplab_mnv2.tasks.scoring_batches import fitting_batch_size, placing
 from deeplab_mnv2.tasks.segmentation.counting import Counts, count, make_scorer
 from deeplab_mnv2.tasks.segmentation.drawing import strip
 from deeplab_mnv2.tasks.segmentation.intervals import score_intervals
@@ -193,20 +194,11 @@ class SegmentationEvaluator:
         source: Any,
         seen: Callable[[dict[str, Any], jax.Array], None],
     ) -> Counts:
-        parts = self._mesh.size // self._mesh.shape["space"]
-        batch_size = -(-self._config.batch_size // parts) * parts
-        sharding = batch_sharding(self._mesh)
-
-        def place(array: np.ndarray) -> jax.Array:
-            # Every host reads every image and hands over its devices' share of the batch, so
-            # that each image counts once however many hosts there are.
-            return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
-
         batches = evaluation_batches(
             source,
             PrepareForScoring(self._config, self._model_config),
             threads=self._threads,
-            batch_size=batch_size,
+            batch_size=fitting_batch_size(self._config.batch_size, self._mesh),
             fill=FILL,
         )
         return count(
@@ -215,7 +207,7 @@ class SegmentationEvaluator:
             batch_stats,
             batches,
             num_classes=self._model_config.num_classes,
-            place=place,
+            place=placing(self._mesh),
             seen=seen,
         )
 
