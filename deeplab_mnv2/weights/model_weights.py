@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +35,7 @@ from deeplab_mnv2.weights.naming import (
 )
 
 Network = DeepLab | Classifier | SSDLite
+N = TypeVar("N", DeepLab, Classifier, SSDLite)
 # Convention fields that belong to a head; the rest belongs to the backbone.
 _OF_THE_BACKBONE = {field.name for field in dataclasses.fields(BackboneConfig)}
 _HEAD_FIELDS = tuple(name for name in CONVENTION if name not in _OF_THE_BACKBONE)
@@ -117,10 +118,7 @@ def build_deeplab(weights: Weights, *, output_stride: int = 0) -> DeepLab:
     Raises:
         UserError: they are of another network, or as `build`.
     """
-    _require_kind(weights, "segmentation")
-    model = build(weights, output_stride=output_stride)
-    assert isinstance(model, DeepLab)
-    return model
+    return _build_as(DeepLab, "segmentation", weights, output_stride)
 
 
 def build_classifier(weights: Weights) -> Classifier:
@@ -129,10 +127,7 @@ def build_classifier(weights: Weights) -> Classifier:
     Raises:
         UserError: they are of another network, or as `build`.
     """
-    _require_kind(weights, "classification")
-    model = build(weights)
-    assert isinstance(model, Classifier)
-    return model
+    return _build_as(Classifier, "classification", weights)
 
 
 def build_detector(weights: Weights) -> SSDLite:
@@ -141,9 +136,13 @@ def build_detector(weights: Weights) -> SSDLite:
     Raises:
         UserError: they are of another network, or as `build`.
     """
-    _require_kind(weights, "detection")
-    model = build(weights)
-    assert isinstance(model, SSDLite)
+    return _build_as(SSDLite, "detection", weights)
+
+
+def _build_as(network: type[N], kind: Kind, weights: Weights, output_stride: int = 0) -> N:
+    _require_kind(weights, kind)
+    model = build(weights, output_stride=output_stride)
+    assert isinstance(model, network)
     return model
 
 
