@@ -10,13 +10,13 @@ size 32 k + 1. Smaller images are padded, which takes part in image pooling: cho
 images, as evaluate does (config.PAD_SIZES).
 
 A classifier's images are of the side that it is scored at, or --size; how they are scaled and
-cropped is in the metadata too. Its StableHLO file takes images of that size alone.
+cropped is in the metadata too. A detector's are scaled to its square; the file finds the boxes,
+or with --noboxes returns codes and logits. Their StableHLO files take images of that size alone.
 """
 
 import dataclasses
 import importlib
 import os
-from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -27,26 +27,16 @@ from flax import nnx
 
 from deeplab_mnv2 import weights
 from deeplab_mnv2.cli import command
-from deeplab_mnv2.config import ClassificationEvaluationConfig
+from deeplab_mnv2.config import DetectionEvaluationConfig, SsdLiteConfig
 from deeplab_mnv2.data.folder import Folder
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.exporting.agreement import Agreement, compare
-from deeplab_mnv2.exporting.target import (
-    PRECISIONS,
-    Fit,
-    Network,
-    Run,
-    Target,
-    draw_images,
-    padded,
-    read_images,
-)
+from deeplab_mnv2.exporting.images import CHECKED, preparation, read_or_draw
+from deeplab_mnv2.exporting.target import PRECISIONS, Network, Run, Target, outputs_of
 from deeplab_mnv2.files import replace_atomically
-from deeplab_mnv2.models.classifier import Classifier
 from deeplab_mnv2.tasks.classification.classifier import scaling_of
-from deeplab_mnv2.tasks.classification.transforms import centre
+from deeplab_mnv2.tasks.detection.detector import SHOWN_NMS_IOU
 from deeplab_mnv2.weights import native
-from deeplab_mnv2.weights.naming import SCALING
 
 # Beside our own; a module each, with `build` and `load`.
 FORMATS = ("litert", "onnx", "stablehlo")
@@ -58,9 +48,6 @@ SUFFIXES = {
 }
 # One cell of the coarsest output stride.
 LEAST_SIZE = 32
-# Images that the file is checked on, and that the ranges of int8 come from. A mask is checked at
-# each of its pixels, a classifier's image is one answer alone.
-CHECKED, CALIBRATED = {"segmentation": 8, "classification": 32}, 100
 
 
 def export(
@@ -75,26 +62,28 @@ def export(
         UserError: a package is missing, a setting does not fit the format, the file cannot be
             written, or it computes something else than the network.
     """
+    _check(source, target)
     model = _network(source)
-    fit = partial(padded, size=target.size, mean_pixel=model.config.mean_pixel)
-    if isinstance(model, Classifier):
-        scaling = _scaling(source, target)
-        fit = partial(centre, config=scaling, mean_pixel=model.config.mean_pixel)
-        told = {name: getattr(scaling, name) for name in SCALING}
-        target = dataclasses.replace(target, scaling=told)
-    images, calibration = _images(target, folder, fit, CHECKED[source.kind])
+    fit, told = preparation(source, target)
+    target = dataclasses.replace(target, scaling=told)
+    images, calibration = read_or_draw(target, folder, fit, CHECKED[source.kind])
     if kind == "safetensors":
         content = _weights_file(source, target)
-        run = _network_in(content, source)
+        run = _network_in(content, source, target)
     else:
         module = _module(kind)
         content = module.build(model, target, calibration)
         run = module.load(content, model)
     agreement = compare(model, run, images, target)
+    if not agreement.number:
+        raise UserError(
+            f"{output} is not written: the network finds no box in the images that the file is "
+            "checked on; lower --score, or give --calibration FOLDER with photographs of objects."
+        )
     if not agreement.suffices(target.precision):
         raise UserError(
             f"{output} is not written: the exported network agrees with the original on only "
-            f"{_share(agreement, source)}; choose another --precision."
+            f"{_share(agreement, source, target)}; choose another --precision."
         )
     with replace_atomically(output) as temporary:
         temporary.write_bytes(content)
@@ -115,87 +104,96 @@ def main() -> None:
         precision=given.precision,
         argmax=given.argmax,
         resize=given.resize,
+        box_rules=_box_rules(source),
     )
     folder = Path(given.calibration) if given.calibration else None
     agreement = export(source, given.format, output, target, folder)
-    difference = "" if agreement.logits is None else f", logits within {agreement.logits:.2g}"
+    answer, values = ("class", "logits") if target.box_rules is None else ("box", "scores")
+    told = "" if agreement.logits is None else f", {values} within {agreement.logits:.2g}"
     print(
-        f"{output}: {output.stat().st_size / 2**20:.2f} MiB, same class as the network on "
-        f"{_share(agreement, source)}{difference}, {1000 * agreement.seconds:.0f} ms at "
+        f"{output}: {output.stat().st_size / 2**20:.2f} MiB, same {answer} as the network on "
+        f"{_share(agreement, source, target)}{told}, {1000 * agreement.seconds:.0f} ms at "
         f"{target.size[0]} x {target.size[1]} on {os.cpu_count()} cores"
     )
+
+
+def _check(source: weights.Weights, target: Target) -> None:
+    """Check what depends on the task.
+
+    Raises:
+        UserError: the target asks for what the task has not.
+    """
+    if source.kind != "segmentation" and not target.resize:
+        network = "detector" if source.kind == "detection" else "classifier"
+        raise UserError(
+            f"--noresize is for segmentation: a {network}'s logits have no size; leave it out."
+        )
+    if isinstance(source.config, SsdLiteConfig):
+        side = source.config.image_size
+        if target.size != (side, side):
+            raise UserError(
+                "--size {},{} is not the size of the detector's images; give {}.".format(
+                    *target.size, side
+                )
+            )
+        if target.argmax:
+            raise UserError(
+                "--argmax is not for detectors, whose boxes have one class; leave it out."
+            )
+
+
+def _box_rules(source: weights.Weights) -> DetectionEvaluationConfig | None:
+    """Return by which rules boxes are found, None for a file that does not find any."""
+    given = flags.FLAGS
+    if source.kind != "detection":
+        if not given.boxes:
+            raise UserError(f"--noboxes is for detectors, these weights are a {source.kind}'s.")
+        return None
+    if not given.boxes or given.format == "safetensors":
+        return None
+    rules = DetectionEvaluationConfig(nms_iou=SHOWN_NMS_IOU, score_threshold=given.score)
+    rules.check(source.config.output_stride)
+    return rules
 
 
 def _network(source: weights.Weights) -> Network:
     if source.kind == "classification":
         return weights.build_classifier(source)
+    if source.kind == "detection":
+        return weights.build_detector(source)
     return weights.build_deeplab(source)
 
 
-def _scaling(source: weights.Weights, target: Target) -> ClassificationEvaluationConfig:
-    """Return how the images of a classifier are scaled and cropped to the target's size.
-
-    At another size than it is scored at, images are scaled in proportion: it sees the same part.
-
-    Raises:
-        UserError: the target does not fit a classifier.
-    """
-    height, width = target.size
-    if height != width:
-        raise UserError(
-            f"--size {height},{width} is not square, as a classifier's images are; give one side."
-        )
-    if not target.resize:
-        raise UserError(
-            "--noresize is for segmentation: a classifier's logits have no size; leave it out."
-        )
-    scaling = scaling_of(source)
-    scaling.check(source.config.output_stride)
-    resize = round(scaling.resize * height / scaling.crop_size)
-    return dataclasses.replace(scaling, resize=resize, crop_size=height)
-
-
-def _share(agreement: Agreement, source: weights.Weights) -> str:
+def _share(agreement: Agreement, source: weights.Weights, target: Target) -> str:
     """Return on how much the file and its network agree, in words."""
+    same = f"{round(agreement.share * agreement.number)} of {agreement.number}"
+    if target.box_rules is not None:
+        return f"{same} boxes"
     if source.kind == "classification":
-        return f"{round(agreement.share * agreement.number)} of {agreement.number} images"
+        return f"{same} images"
+    if source.kind == "detection":
+        return f"{agreement.share:.3%} of the anchors"
     return f"{agreement.share:.3%} of the pixels"
-
-
-def _images(
-    target: Target, folder: Path | None, fit: Fit, checked: int
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Return the images to check on and those to calibrate with, (1, H, W, 3) uint8 each."""
-    is_integer = target.precision == "int8"
-    if folder is None:
-        if is_integer:
-            raise UserError("int8 needs --calibration FOLDER, with images of the training split.")
-        return draw_images(checked, max(target.size), fit), []
-    found = read_images(folder, checked + CALIBRATED * is_integer, fit)
-    # Ranges come from other images than the check, where there are enough.
-    step = max(1, len(found) // checked)
-    return found[::step], [image for i, image in enumerate(found) if i % step] or found
 
 
 def _weights_file(source: weights.Weights, target: Target) -> bytes:
     if target.precision == "int8":
         raise UserError("Weights files are float32 or float16; set --format litert for int8.")
-    if target.argmax or not target.resize:
+    if target.argmax or not target.resize or target.box_rules:
         raise UserError("A weights file holds no output; leave --argmax and --noresize out.")
     named = dataclasses.replace(source, class_names=target.class_names)
     return native.to_bytes(named, half=target.precision == "float16")
 
 
-def _network_in(content: bytes, source: weights.Weights) -> Run:
+def _network_in(content: bytes, source: weights.Weights, target: Target) -> Run:
     restored = native.from_bytes(content, source.provenance)
     graphdef, state = nnx.split(_network(restored))
 
     @jax.jit
-    def run(state: nnx.State, image: jax.Array) -> jax.Array:
-        model = nnx.merge(graphdef, state)
-        return model(model.normalize(image))
+    def run(state: nnx.State, image: jax.Array) -> tuple[jax.Array, ...]:
+        return outputs_of(nnx.merge(graphdef, state), image, target)
 
-    return lambda image: np.asarray(run(state, image))
+    return lambda image: tuple(np.asarray(output) for output in run(state, image))
 
 
 def _file(name: str, kind: str) -> Path:
@@ -214,7 +212,10 @@ def _file(name: str, kind: str) -> Path:
 
 
 def _usual_size(source: weights.Weights) -> tuple[int, int]:
-    side = scaling_of(source).crop_size if source.kind == "classification" else 513
+    if isinstance(source.config, SsdLiteConfig):
+        side = source.config.image_size
+    else:
+        side = scaling_of(source).crop_size if source.kind == "classification" else 513
     return side, side
 
 
@@ -270,6 +271,8 @@ if __name__ == "__main__":
     )
     flags.DEFINE_enum("precision", "float32", PRECISIONS, "What kernels are stored in.")
     flags.DEFINE_bool("resize", True, "Return logits at the image's size, not the network's.")
+    flags.DEFINE_bool("boxes", True, "Detection: find boxes in the file, not codes and logits.")
+    flags.DEFINE_float("score", 0.01, "Detection: the file leaves out boxes of no higher score.")
     flags.DEFINE_bool("argmax", False, "Return class ids instead of logits.")
     flags.DEFINE_string("calibration", "", "Folder of training images: int8 ranges, and check.")
     flags.DEFINE_string("classes", "", "File with one class name a line; default the weights' own.")

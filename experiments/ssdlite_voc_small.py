@@ -33,7 +33,7 @@ def get_config(root: str = "VOC2012") -> Config:
         head_multiplier=5.0,
         clip_norm=10.0,
     )
-    config.train.total_steps, config.train.batch_size = 1500, 16
+    config.train.total_steps, config.train.batch_size = 3000, 16
     config.train.freeze = ("backbone.stem", *(f"backbone.stages.{stage}" for stage in range(3)))
     config.train.ema_decay = 0.99
     config.train.eval_every, config.train.checkpoint_every = 500, 100

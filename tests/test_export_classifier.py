@@ -19,8 +19,9 @@ from deeplab_mnv2.data.shapes import Shapes
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.export import export
 from deeplab_mnv2.exporting.agreement import LEAST_AGREEMENT, Agreement
-from deeplab_mnv2.exporting.graph import LOGITS, evaluate, trace
+from deeplab_mnv2.exporting.graph import LOGITS, evaluate
 from deeplab_mnv2.exporting.target import Target
+from deeplab_mnv2.exporting.tracing import trace
 from deeplab_mnv2.models.classifier import Classifier
 from deeplab_mnv2.tasks.classification.classifier import scaling_of
 from deeplab_mnv2.tasks.classification.transforms import centre
@@ -133,7 +134,7 @@ def test_int8_agrees(name, monkeypatch, target, photographs, tmp_path):
     image = read_image(photographs / "00.png")
     image = centre(image, scaling_of(source), source.config.mean_pixel)[None]
     expected = apply(model, model.normalize(image))
-    np.testing.assert_allclose(run(image), expected, atol=0.25 * np.abs(expected).max())
+    np.testing.assert_allclose(run(image)[0], expected, atol=0.25 * np.abs(expected).max())
     floats = 4 * sum(array.size for array in source.tensors.values())
     assert (tmp_path / "file").stat().st_size < floats / 2
 
@@ -150,7 +151,7 @@ def test_biases_of_dead_channels_survive_int8(target, photographs, tmp_path):
     model = _classifier(source)
     run = litert.load((tmp_path / "file").read_bytes(), model)
     expected = apply(model, model.normalize(_images(1)))
-    np.testing.assert_allclose(run(_images(1)), expected, atol=0.05 * np.abs(expected).max())
+    np.testing.assert_allclose(run(_images(1))[0], expected, atol=0.05 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("kind", ["onnx", "litert", "stablehlo"])
@@ -161,7 +162,7 @@ def test_class_ids(kind, source, target, tmp_path):
     model = _classifier(source)
     run = module.load((tmp_path / "file").read_bytes(), model)
     for image in _images(4):
-        found = run(image[None])
+        (found,) = run(image[None])
         assert (found.shape, found.dtype) == ((1,), np.int32)
         assert found == np.argmax(apply(model, model.normalize(image[None])))
 
@@ -193,7 +194,7 @@ def test_litert_tells_how_images_are_made(source, target, tmp_path):
     litert = _module("litert")
     export(source, "litert", tmp_path / "file", target)
     content = (tmp_path / "file").read_bytes()
-    file = litert.schema.Model.GetRootAs(content, 0)
+    file = litert.file.schema.Model.GetRootAs(content, 0)
     entries = {file.Metadata(i).Name(): file.Metadata(i) for i in range(file.MetadataLength())}
     told, scaling = (
         file.Buffers(entries[name].Buffer()).DataAsNumpy().tobytes()
@@ -227,7 +228,7 @@ def test_stablehlo_runs_at_any_batch(source, target):
     for count in (1, 3):
         images = _images(count)
         expected = apply(model, model.normalize(images))
-        found = stablehlo.load(content, model)(images)
+        (found,) = stablehlo.load(content, model)(images)
         np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
     program = jax.export.deserialize(bytearray(content))
     assert set(program.platforms) == {"cpu", "cuda", "tpu"}

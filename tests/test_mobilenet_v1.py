@@ -12,7 +12,8 @@ from deeplab_mnv2 import weights
 from deeplab_mnv2.config import ClassifierConfig, Config, DataConfig, ModelConfig
 from deeplab_mnv2.data.shapes import Shapes
 from deeplab_mnv2.errors import UserError
-from deeplab_mnv2.exporting.graph import LOGITS, evaluate, trace
+from deeplab_mnv2.exporting.graph import LOGITS, evaluate
+from deeplab_mnv2.exporting.tracing import trace
 from deeplab_mnv2.models.classifier import Classifier
 from deeplab_mnv2.models.costs import layer_costs
 from deeplab_mnv2.models.deeplab import DeepLab

@@ -7,8 +7,7 @@ from flax import nnx
 from jax import Array, export
 
 from deeplab_mnv2.errors import UserError
-from deeplab_mnv2.exporting.target import Network, Run, Target, logits_of
-from deeplab_mnv2.models.classifier import Classifier
+from deeplab_mnv2.exporting.target import Network, Run, Target, found_boxes, outputs_of
 from deeplab_mnv2.models.deeplab import DeepLab
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -17,8 +16,9 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 def build(model: Network, target: Target, calibration: list[np.ndarray]) -> bytes:
     """Return a serialised `jax.export` program of images (B, H, W, 3) uint8 RGB.
 
-    For segmentation H and W are any multiples of 32 plus one; a classifier's are the target's.
-    It returns float32 logits, or with `argmax` class ids: uint8, a classifier's int32.
+    For segmentation H and W are any multiples of 32 plus one, for other tasks the target's.
+    It returns float32 logits, or with `argmax` class ids: uint8, a classifier's int32. A detector
+    returns `Detected`, as a tuple (see `tasks.detection.decoding`), or codes and logits.
     Normalisation is inside, as the format has no place to write it down. Read it with
     `jax.export.deserialize(content).call(images)`.
 
@@ -28,19 +28,15 @@ def build(model: Network, target: Target, calibration: list[np.ndarray]) -> byte
     """
     if target.precision != "float32":
         raise UserError("StableHLO files are float32; set --precision float32.")
-    if isinstance(model, Classifier):
-        shape, labels = "b, {}, {}".format(*target.size), jnp.int32
-    else:
+    shape = "b, {}, {}".format(*target.size)
+    if isinstance(model, DeepLab):
         _check_any_size(model, target)
-        shape, labels = "b, 32*h + 1, 32*w + 1", jnp.uint8
+        shape = "b, 32*h + 1, 32*w + 1"
     graphdef, state = nnx.split(model)
 
-    def forward(images: Array) -> Array:
-        network = nnx.merge(graphdef, state)
-        logits = logits_of(network, network.normalize(images), target)
-        if target.argmax:
-            return jnp.argmax(logits, axis=-1).astype(labels)
-        return logits.astype(jnp.float32)
+    def forward(images: Array) -> tuple[Array, ...] | Array:
+        first, *others = outputs_of(nnx.merge(graphdef, state), images, target)
+        return (first, *others) if others else first
 
     images = export.symbolic_shape(f"{shape}, {model.config.in_channels}")
     program = export.export(jax.jit(forward), platforms=PLATFORMS)
@@ -50,7 +46,13 @@ def build(model: Network, target: Target, calibration: list[np.ndarray]) -> byte
 def load(content: bytes, model: Network) -> Run:
     """Return the file's content as a function."""
     program = jax.jit(export.deserialize(bytearray(content)).call)
-    return lambda image: np.asarray(program(image))
+
+    def run(image: np.ndarray) -> tuple[np.ndarray, ...]:
+        outputs = tuple(np.asarray(output) for output in jax.tree.leaves(program(image)))
+        # Boxes come with their number.
+        return found_boxes(outputs) if len(outputs) == 4 else outputs
+
+    return run
 
 
 def _check_any_size(model: DeepLab, target: Target) -> None:

@@ -1,28 +1,25 @@
-"""What an exported file is to compute, and the images it is tried on."""
+"""What an exported file is to compute."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
-import cv2
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from deeplab_mnv2.data.decode import read_image
-from deeplab_mnv2.data.photographs import files_below, is_image
-from deeplab_mnv2.data.shapes import Shapes
-from deeplab_mnv2.errors import UserError
+from deeplab_mnv2.config import DetectionEvaluationConfig
 from deeplab_mnv2.models.classifier import Classifier
 from deeplab_mnv2.models.deeplab import DeepLab
+from deeplab_mnv2.models.ssdlite import SSDLite
+from deeplab_mnv2.tasks.detection.decoding import find
 
 PRECISIONS = ("float32", "float16", "int8")
 
-Network = DeepLab | Classifier
-# From an image (1, H, W, 3) uint8 to the file's output for it, channels last.
-Run = Callable[[np.ndarray], np.ndarray]
-# From a photograph (H, W, 3) uint8 to what of it the network sees, of the size of its images.
-Fit = Callable[[np.ndarray], np.ndarray]
+Network = DeepLab | Classifier | SSDLite
+# From an image (1, H, W, 3) uint8 to the file's outputs for it: logits or class ids, channels
+# last; a detector's codes and logits, or boxes (D, 4), scores (D,) and labels (D,) of the D found.
+Run = Callable[[np.ndarray], tuple[np.ndarray, ...]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +30,8 @@ class Target:
     without `resize` at the network's own; with `argmax` the class ids instead. `precision` is
     "float32", "float16" (kernels are stored so) or "int8". A classifier's logits have no size;
     `scaling` is what users are told of how its images are made, by the names of
-    `Weights.scaling`, and {} for segmentation.
+    `Weights.scaling`, and {} for other networks. A detector's output is the boxes that
+    `box_rules` leave, or without them its codes and logits.
     """
 
     class_names: tuple[str, ...]
@@ -42,47 +40,32 @@ class Target:
     argmax: bool = False
     resize: bool = True
     scaling: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    box_rules: DetectionEvaluationConfig | None = None
 
 
-def logits_of(network: Network, images: Array, target: Target) -> Array:
-    """Return the logits that a file of `target` holds, for normalised images."""
+def outputs_of(network: Network, images: Array, target: Target) -> tuple[Array, ...]:
+    """Return what a file of `target` returns for images (B, H, W, 3) uint8, as JAX computes it.
+
+    Boxes (B, D, 4), scores (B, D), labels (B, D) and counts (B,) where there are `box_rules`.
+    """
+    if isinstance(network, SSDLite):
+        if target.box_rules is not None:
+            return tuple(find(network, images, target.box_rules))
+        return network(network.normalize(images))
+    pixels = network.normalize(images)
     if isinstance(network, Classifier) or target.resize:
-        return network(images)
-    return network.head_logits(images)
+        logits = network(pixels)
+    else:
+        logits = network.head_logits(pixels)
+    if not target.argmax:
+        return (logits.astype(jnp.float32),)
+    # 8 bits hold the classes of a mask, not those of images.
+    label = jnp.argmax(logits, axis=-1)
+    return (label.astype(jnp.int32 if isinstance(network, Classifier) else jnp.uint8),)
 
 
-def read_images(folder: Path, count: int, fit: Fit) -> list[np.ndarray]:
-    """Return up to `count` photographs spread over a folder, each (1, H, W, 3) uint8.
-
-    Raises:
-        UserError: the folder holds no images, or one of them is damaged.
-    """
-    problems: list[str] = []
-    paths = [path for path in files_below(folder, problems) if is_image(path)]
-    if problems:
-        raise UserError(problems[0])
-    if not paths:
-        raise UserError(f"{folder} holds no images; give --calibration a folder that does.")
-    chosen = {round(i) for i in np.linspace(0, len(paths) - 1, count)}
-    return [fit(read_image(paths[index]))[None] for index in sorted(chosen)]
-
-
-def draw_images(count: int, side: int, fit: Fit) -> list[np.ndarray]:
-    """Return scenes of the embedded data set, drawn at side x side, each (1, H, W, 3) uint8."""
-    source = Shapes(split="val", length=count, size=side).open()
-    return [fit(source[index]["image"])[None] for index in range(count)]
-
-
-def padded(image: np.ndarray, size: tuple[int, int], mean_pixel: tuple[int, ...]) -> np.ndarray:
-    """Return an image of another size (H, W, 3), for segmentation.
-
-    A larger one is scaled down; the rest, at the bottom and right, is the mean pixel.
-    """
-    scale = min(1.0, size[0] / image.shape[0], size[1] / image.shape[1])
-    if scale < 1:
-        shape = [max(1, round(n * scale)) for n in image.shape[1::-1]]
-        image = cv2.resize(image, shape, interpolation=cv2.INTER_AREA)
-    canvas = np.empty((*size, 3), np.uint8)
-    canvas[:] = mean_pixel
-    canvas[: image.shape[0], : image.shape[1]] = image
-    return canvas
+def found_boxes(outputs: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+    """Return boxes, scores and labels of the one image of a batch, without those that fill up."""
+    boxes, scores, labels, counts = outputs
+    count = int(counts[0])
+    return boxes[0, :count], scores[0, :count], labels[0, :count].astype(np.int32)

@@ -129,7 +129,7 @@ def litert_evaluation(case: Case, folder: str, images: int) -> Callable[[], floa
             image, label = pad(
                 example["image"], example["label"], (_SIZE, _SIZE), model.config.mean_pixel
             )
-            prediction = run(image[None])[0].argmax(-1)
+            prediction = run(image[None])[0][0].argmax(-1)
             known = label != IGNORE_LABEL
             pairs = label[known].astype(np.int64) * case.classes + prediction[known]
             confusion += np.bincount(pairs, minlength=confusion.size)

@@ -14,13 +14,20 @@ from deeplab_mnv2.config import (
     IGNORE_LABEL,
     Config,
     DataConfig,
+    DetectionDataConfig,
+    DetectionEvaluationConfig,
+    MultiBox,
     OptimizerConfig,
+    SsdLiteConfig,
     TrainConfig,
 )
 from deeplab_mnv2.data.shapes import Shapes
+from deeplab_mnv2.data.shapes_boxes import ShapesBoxes
+from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.models.layers import Conv, ConvNormAct, SeparableConv
 from deeplab_mnv2.models.mobilenet_v2 import InvertedResidual
+from deeplab_mnv2.models.ssdlite import SSDLite
 from deeplab_mnv2.sharding import make_mesh
 from deeplab_mnv2.tasks.task_of import task_of
 from deeplab_mnv2.training.optimizer import make_optimizer
@@ -65,32 +72,43 @@ class Program:
         )
 
 
-def ours(case: Case, model: DeepLab) -> Program:
+def ours(case: Case, model: DeepLab | SSDLite) -> Program:
     """Return the forward pass, or the training step of `deeplab_mnv2.train`."""
-    image, label = case.batch()
+    batch = jax.tree.map(jnp.asarray, case.batch())
     if case.kind == "forward":
         model.eval()
         # Weights are constants of the program, as in `Segmenter` and the inference runtimes.
         forward = jax.jit(lambda image: model(model.normalize(image)))
-        inputs = (jnp.asarray(image),)
+        inputs = (batch["image"],)
         return Program(forward.lower(*inputs).compile(), inputs, False)
-    config = Config(
-        data=DataConfig(train=Shapes(split="train"), val=Shapes(split="val")),
-        model=model.config,
-        train=TrainConfig(batch_size=case.batch_size),
-    )
+    train = TrainConfig(batch_size=case.batch_size)
+    if isinstance(model.config, SsdLiteConfig):
+        boxes = DetectionDataConfig(
+            train=ShapesBoxes(split="train"), val=ShapesBoxes(split="val"), crop_size=case.size
+        )
+        config = Config(
+            boxes,
+            model.config,
+            loss=MultiBox(),
+            train=train,
+            evaluation=DetectionEvaluationConfig(),
+        )
+    else:
+        scenes = DataConfig(train=Shapes(split="train"), val=Shapes(split="val"))
+        config = Config(scenes, model.config, train=train)
     optimizer = make_optimizer(config.optimizer, _STEPS, nnx.state(model, nnx.Param))
     graphdef, state = create_state(model, optimizer, config.train)
     mesh = make_mesh(config.train)
     step = make_train_step(graphdef, optimizer, task_of(config), config.train, mesh, state)
-    batch = {"image": jnp.asarray(image), "label": jnp.asarray(label)}
     # Compiled once: the state is returned with the sharding it came with.
     return Program(step.lower(state, batch).compile(), (state, batch), True)
 
 
-def plain(case: Case, model: DeepLab) -> Program:
+def plain(case: Case, model: DeepLab | SSDLite) -> Program:
     """Return the same for the plain network, with Optax's loss and the same update rule."""
-    image, label = (jnp.asarray(array) for array in case.batch())
+    if not isinstance(model, DeepLab):
+        raise UserError(f"There is no plain JAX network for {case.name}; name other --peers.")
+    image, label = (jnp.asarray(array) for array in case.batch().values())
     network = PlainNetwork(model)
     if case.kind == "forward":
         network.eval()

@@ -74,7 +74,7 @@ def run_case(case: Case, peers: list[str], rounds: int, ceilings: dict[str, floa
     row = _row(case.name, measure(programs, rounds))
     if case.kind == "forward":
         row["difference"] = {
-            name: float(np.abs(output - outputs["ours"]).max() / np.abs(outputs["ours"]).max())
+            name: _difference(output, outputs["ours"])
             for name, output in outputs.items()
             if name not in ("ours", "transformers")
         }
@@ -126,9 +126,17 @@ def ceilings() -> dict[str, float]:
     return {"bytes": 2 * copied.nbytes / times["bytes"], "flops": 2 * 2048**3 / times["flops"]}
 
 
-def _on_host(output: Any) -> np.ndarray:
+def _on_host(output: Any) -> list[np.ndarray]:
+    """Return a program's output, or its outputs, on the host."""
     # Not inside the timed program: the copy is no part of it. NumPy cannot read a GPU's tensor.
-    return np.asarray(output.cpu() if hasattr(output, "cpu") else output)
+    outputs = output if isinstance(output, tuple) else (output,)
+    return [np.asarray(one.cpu() if hasattr(one, "cpu") else one) for one in outputs]
+
+
+def _difference(found: list[np.ndarray], ours: list[np.ndarray]) -> float:
+    """Return the largest difference relative to the largest value, of all outputs."""
+    pairs = zip(found, ours, strict=True)
+    return max(float(np.abs(one - other).max() / np.abs(other).max()) for one, other in pairs)
 
 
 def build(program: str, case: Case, model: Any) -> Any:

@@ -1,9 +1,9 @@
 """The same network in plain PyTorch, channels last, and transformers' MobileNetV2."""
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
-import numpy as np
 import torch
 from flax import nnx
 from torch import Tensor, nn
@@ -12,59 +12,12 @@ from torch.nn import functional
 from deeplab_mnv2.config import IGNORE_LABEL, OptimizerConfig
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.models.deeplab import DeepLab
-from deeplab_mnv2.models.layers import Conv, ConvNormAct, SeparableConv
-from deeplab_mnv2.models.mobilenet_v2 import InvertedResidual
+from deeplab_mnv2.models.layers import SeparableConv
+from deeplab_mnv2.models.ssdlite import SSDLite
+from deeplab_mnv2.tasks.detection.anchors import anchors
 from experiments.benchmarking.case import Case
-
-_ACTIVATIONS = {None: nn.Identity, nnx.relu: nn.ReLU, nnx.relu6: nn.ReLU6}
-
-
-def convolution(conv: Conv) -> nn.Conv2d:
-    """Return the layer with our weights and PyTorch's padding."""
-    size, _, _, channels = conv.kernel.shape
-    copy = nn.Conv2d(
-        channels if conv.depthwise else conv.kernel.shape[2],
-        channels,
-        size,
-        stride=conv.stride,
-        padding=conv.dilation * (size - 1) // 2,
-        dilation=conv.dilation,
-        groups=channels if conv.depthwise else 1,
-        bias=conv.bias is not None,
-    )
-    with torch.no_grad():
-        copy.weight.copy_(_tensor(conv.kernel).permute(3, 2, 0, 1))
-        if conv.bias is not None:
-            copy.bias.copy_(_tensor(conv.bias))
-    return copy
-
-
-def layer(layer: ConvNormAct) -> nn.Sequential:
-    """Return convolution, batch norm and activation with our weights."""
-    ours = layer.norm
-    norm = nn.BatchNorm2d(ours.num_features, ours.epsilon, 1 - ours.momentum)
-    with torch.no_grad():
-        for theirs, value in (
-            (norm.weight, ours.scale),
-            (norm.bias, ours.bias),
-            (norm.running_mean, ours.mean),
-            (norm.running_var, ours.var),
-        ):
-            theirs.copy_(_tensor(value))
-    return nn.Sequential(convolution(layer.conv), norm, _ACTIVATIONS[layer.activation]())
-
-
-class Block(nn.Module):
-    """Expand, depthwise, project, and the shortcut."""
-
-    def __init__(self, block: InvertedResidual):
-        super().__init__()
-        parts = (block.expand, block.depthwise, block.project)
-        self.layers = nn.Sequential(*(layer(part) for part in parts if part is not None))
-        self.has_shortcut = block.shortcut == "bottleneck"
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x) + x if self.has_shortcut else self.layers(x)
+from experiments.benchmarking.torch_detector import Detector, multi_box_loss
+from experiments.benchmarking.torch_layers import Block, convolution, layer
 
 
 class Network(nn.Module):
@@ -92,19 +45,20 @@ class Network(nn.Module):
         )
 
 
-def eager(case: Case, model: DeepLab) -> Callable[[], object]:
+def eager(case: Case, model: DeepLab | SSDLite) -> Callable[[], object]:
     """Return one iteration of the network in eager mode."""
-    return _program(case, Network(model).to(memory_format=torch.channels_last))
+    return _program(case, _network(model))
 
 
-def compiled(case: Case, model: DeepLab) -> Callable[[], object]:
+def compiled(case: Case, model: DeepLab | SSDLite) -> Callable[[], object]:
     """Return one iteration of the network through `torch.compile`."""
-    network = Network(model).to(memory_format=torch.channels_last)
-    return _program(case, torch.compile(network))
+    return _program(case, torch.compile(_network(model)), torch.compile(multi_box_loss))
 
 
-def hugging_face(case: Case, _: DeepLab) -> Callable[[], object]:
+def hugging_face(case: Case, model: DeepLab | SSDLite) -> Callable[[], object]:
     """Return one iteration of transformers' own segmentation network, with random weights."""
+    if isinstance(model, SSDLite):
+        raise UserError(f"transformers has no network for {case.name}; name other --peers.")
     from transformers import MobileNetV2Config, MobileNetV2ForSemanticSegmentation  # noqa: PLC0415
 
     config = MobileNetV2Config(
@@ -123,7 +77,9 @@ def hugging_face(case: Case, _: DeepLab) -> Callable[[], object]:
     return _program(case, Upsampled().to(memory_format=torch.channels_last))
 
 
-def _program(case: Case, network: nn.Module) -> Callable[[], object]:
+def _program(
+    case: Case, network: nn.Module, multi_box: Callable[..., Tensor] = multi_box_loss
+) -> Callable[[], object]:
     """Return one iteration on the kind of device that JAX runs on.
 
     Raises:
@@ -133,23 +89,23 @@ def _program(case: Case, network: nn.Module) -> Callable[[], object]:
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("JAX has a GPU here, PyTorch none; install its CUDA build or name --peers.")
     network = network.to(device)
-    image, label = (torch.from_numpy(array).to(device) for array in case.batch())
-    image = image.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
-    label = label.long()
+    batch = {name: torch.from_numpy(array).to(device) for name, array in case.batch().items()}
+    image = batch.pop("image").permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
 
-    def logits() -> Tensor:
+    def outputs() -> tuple[Tensor, ...]:
         with torch.autocast(device, torch.bfloat16, enabled=case.half):
-            return network((image.float() - 127.5) / 127.5).float()
+            found = network((image.float() - 127.5) / 127.5)
+        return tuple(output.float() for output in (found if isinstance(found, tuple) else (found,)))
 
     if case.kind == "forward":
         network.eval()
 
         def forward() -> Tensor:
             with torch.inference_mode():
-                output = logits().permute(0, 2, 3, 1)
+                found = tuple(o.permute(0, 2, 3, 1) if o.ndim == 4 else o for o in outputs())
             if device == "cuda":
                 torch.cuda.synchronize()
-            return output
+            return found
 
         return forward
     recipe = OptimizerConfig()
@@ -157,10 +113,16 @@ def _program(case: Case, network: nn.Module) -> Callable[[], object]:
         network.parameters(), recipe.learning_rate, 0.9, weight_decay=recipe.weight_decay
     )
     network.train()
+    label = batch["label"].long()
+    if case.detects:
+        around = torch.from_numpy(anchors(case.size, case.size)).to(device)
+        loss_of = partial(multi_box, boxes=batch["boxes"], label=label, anchors=around)
+    else:
+        loss_of = partial(functional.cross_entropy, target=label, ignore_index=IGNORE_LABEL)
 
     def train() -> float:
         optimizer.zero_grad(set_to_none=True)
-        loss = functional.cross_entropy(logits(), label, ignore_index=IGNORE_LABEL)
+        loss = loss_of(*outputs())
         loss.backward()
         optimizer.step()
         return loss.item()
@@ -168,11 +130,12 @@ def _program(case: Case, network: nn.Module) -> Callable[[], object]:
     return train
 
 
+def _network(model: DeepLab | SSDLite) -> nn.Module:
+    network = Detector(model) if isinstance(model, SSDLite) else Network(model)
+    return network.to(memory_format=torch.channels_last)
+
+
 def _branch(branch: nnx.Module) -> nn.Module:
     if isinstance(branch, SeparableConv):
         return nn.Sequential(layer(branch.depthwise), layer(branch.pointwise))
     return layer(branch)
-
-
-def _tensor(variable: nnx.Variable) -> Tensor:
-    return torch.from_numpy(np.array(variable[...]))

@@ -7,6 +7,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from deeplab_mnv2.config import DetectionEvaluationConfig
+from deeplab_mnv2.models.ssdlite import SSDLite
+from deeplab_mnv2.tasks.detection.anchors import anchors as anchors_of
 from deeplab_mnv2.tasks.detection.box_coding import areas, decode, overlaps
 
 # Scores (C, A) of boxes that are left, and each class's best (C,).
@@ -20,6 +23,17 @@ class Detected(NamedTuple):
     scores: Array  # (B, D) float32
     classes: Array  # (B, D) int32, without background
     counts: Array  # (B,) int32
+
+
+def find(network: SSDLite, images: Array, config: DetectionEvaluationConfig) -> Detected:
+    """Return the boxes that a network finds in images (B, H, W, 3) of grey levels 0-255."""
+    return detect(
+        *network(network.normalize(images)),
+        jnp.asarray(anchors_of(*images.shape[1:3])),
+        score_threshold=config.score_threshold,
+        nms_iou=config.nms_iou,
+        max_detections=config.max_detections,
+    )
 
 
 @partial(jax.jit, static_argnames=("score_threshold", "nms_iou", "max_detections"))

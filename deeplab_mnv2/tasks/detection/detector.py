@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import Array
@@ -20,8 +19,7 @@ from deeplab_mnv2.data.decode import Photo, photo_pixels
 from deeplab_mnv2.data.photo_groups import read_groups
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.models.ssdlite import SSDLite
-from deeplab_mnv2.tasks.detection.anchors import anchors
-from deeplab_mnv2.tasks.detection.decoding import Detected, detect
+from deeplab_mnv2.tasks.detection.decoding import Detected, find
 from deeplab_mnv2.tasks.detection.drawing import draw_boxes
 from deeplab_mnv2.tasks.detection.matches import Detections
 from deeplab_mnv2.tasks.detection.transforms import resize, resize_legacy
@@ -29,6 +27,8 @@ from deeplab_mnv2.weights.model_weights import number_classes
 
 # Score from which boxes are kept unless asked otherwise. For an average precision nearly all are.
 SHOWN_SCORE = 0.3
+# Overlap of two boxes of one object, for those who look at them: VOC's, and most detectors'.
+SHOWN_NMS_IOU = 0.45
 # Photographs that the network sees at a time.
 _BATCH = 8
 # Height of a photograph in a notebook, in pixels.
@@ -105,13 +105,13 @@ class Detector:
                 f"{len(self.class_names)} class names are given, but the network has "
                 f"{config.num_classes} classes; name each of them."
             )
-        self.settings = settings or DetectionEvaluationConfig(nms_iou=0.45)
+        self.settings = settings or DetectionEvaluationConfig(nms_iou=SHOWN_NMS_IOU)
         self.settings = dataclasses.replace(self.settings, score_threshold=least_score)
         self.settings.check(config.output_stride)
         self._size = config.image_size
         self._scale = resize if self.settings.resize == "bilinear" else resize_legacy
         # Weights are constants of the program; see `segmenter.Segmenter`.
-        self._find = jax.jit(partial(_find, *nnx.split(network), self.settings, self._size))
+        self._find = jax.jit(partial(_find, *nnx.split(network), self.settings))
 
     @classmethod
     def load(
@@ -183,18 +183,8 @@ class Detector:
 
 
 def _find(
-    graphdef: nnx.GraphDef,
-    state: nnx.State,
-    settings: DetectionEvaluationConfig,
-    size: int,
-    images: Array,
+    graphdef: nnx.GraphDef, state: nnx.State, settings: DetectionEvaluationConfig, images: Array
 ) -> Detected:
     network = nnx.merge(graphdef, state)
     network.eval()
-    return detect(
-        *network(network.normalize(images)),
-        jnp.asarray(anchors(size, size)),
-        score_threshold=settings.score_threshold,
-        nms_iou=settings.nms_iou,
-        max_detections=settings.max_detections,
-    )
+    return find(network, images, settings)

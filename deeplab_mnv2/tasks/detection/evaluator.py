@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import Array
@@ -23,8 +22,7 @@ from deeplab_mnv2.evaluation.ratios import mean_present
 from deeplab_mnv2.files import replace_atomically
 from deeplab_mnv2.models.ssdlite import SSDLite
 from deeplab_mnv2.sharding import batch_sharding, first_process_first, replicated
-from deeplab_mnv2.tasks.detection.anchors import anchors
-from deeplab_mnv2.tasks.detection.decoding import Detected, detect
+from deeplab_mnv2.tasks.detection.decoding import Detected, find
 from deeplab_mnv2.tasks.detection.drawing import draw_boxes
 from deeplab_mnv2.tasks.detection.matches import Detections, match_voc
 from deeplab_mnv2.tasks.detection.scores import detection_scores
@@ -169,7 +167,7 @@ class DetectionEvaluator:
         self._class_names = dataset.class_names
         graphdef, _, _ = nnx.split(network, nnx.Param, nnx.BatchStat)
         self._finder = jax.jit(
-            partial(_find, graphdef, config, network.config.image_size),
+            partial(_find, graphdef, config),
             in_shardings=(None, None, batch_sharding(mesh)),
             out_shardings=replicated(mesh),
         )
@@ -309,21 +307,13 @@ class _Prepare:
 def _find(
     graphdef: nnx.GraphDef,
     config: DetectionEvaluationConfig,
-    size: int,
     params: nnx.State,
     batch_stats: nnx.State,
     image: Array,
 ) -> Detected:
-    """Return what is found in images (B, size, size, 3) of grey levels."""
     network = nnx.merge(graphdef, params, batch_stats)
     network.eval()
-    return detect(
-        *network(network.normalize(image)),
-        jnp.asarray(anchors(size, size)),
-        score_threshold=config.score_threshold,
-        nms_iou=config.nms_iou,
-        max_detections=config.max_detections,
-    )
+    return find(network, image, config)
 
 
 def _own_ap50(detections: Detections, objects: Objects) -> float:

@@ -1,31 +1,23 @@
-"""LiteRT (TFLite): the flatbuffer built directly, one operation of ours an operation of theirs."""
+"""Operations as operators of a LiteRT flatbuffer, one of ours one of theirs."""
 
-import os
 from typing import Any
 
 import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
-from ai_edge_litert.interpreter import Interpreter
 
 from deeplab_mnv2.exporting.graph import (
     IMAGE,
-    LOGITS,
     Add,
     Concat,
     Convolution,
-    Flatten,
     Graph,
     Operation,
     Pool,
-    trace,
+    Reshape,
 )
-from deeplab_mnv2.exporting.litert_metadata import label_archive, metadata
-from deeplab_mnv2.exporting.quantization import correct_biases, quantize
-from deeplab_mnv2.exporting.target import Network, Run, Target
 from deeplab_mnv2.models.ops.taps import Window
 
-LABEL = "label"
 _ACTIVATIONS = {
     "none": schema.ActivationFunctionType.NONE,
     "relu": schema.ActivationFunctionType.RELU,
@@ -36,6 +28,7 @@ _TYPES = {
     np.dtype(np.float16): schema.TensorType.FLOAT16,
     np.dtype(np.int32): schema.TensorType.INT32,
     np.dtype(np.uint8): schema.TensorType.UINT8,
+    np.dtype(np.bool_): schema.TensorType.BOOL,
 }
 # The version in which an operation learnt what is used of it: dilation, float16, half pixels.
 _VERSIONS = {"DEPTHWISE_CONV_2D": 2, "DEQUANTIZE": 3, "RESIZE_BILINEAR": 3}
@@ -43,99 +36,9 @@ _VERSIONS = {"DEPTHWISE_CONV_2D": 2, "DEQUANTIZE": 3, "RESIZE_BILINEAR": 3}
 _ALIGNMENT = 16
 
 
-def build(model: Network, target: Target, calibration: list[np.ndarray]) -> bytes:
-    """Return a LiteRT file for images (1, H, W, channels) float32, normalised.
+class Writer:
+    """The tensors and operators of a graph; with `half`, kernels are stored as float16."""
 
-    The output is `logits` (1, H', W', classes) float32, or with `argmax` `label` (1, H', W')
-    uint8; a classifier's are (1, classes) and (1,) int32. Labels, normalisation and a
-    classifier's scaling are in the file's metadata. With int8, kernels and activations are
-    integers, in ranges measured on the `calibration` images.
-    """
-    graph = trace(model, target.size, upsample=target.resize)
-    if target.precision == "int8":
-        images = [np.asarray(model.normalize(image)) for image in calibration]
-        graph = correct_biases(graph, images)
-        content = quantize(_write(graph, target), images)
-    else:
-        content = _write(graph, target)
-    file = _unpack(content)
-    entries = file.metadata = list(file.metadata or [])
-    buffers = file.buffers = list(_buffers(file))
-    for name, told in metadata(model.config, target).items():
-        entries.append(schema.MetadataT(name, len(buffers)))
-        buffers.append(_buffer(told))
-    return _pack(file) + label_archive(target.class_names)
-
-
-def load(content: bytes, model: Network) -> Run:
-    """Return the file's content as a function, run by LiteRT on all cores."""
-    interpreter = Interpreter(model_content=content, num_threads=os.cpu_count())
-    interpreter.allocate_tensors()
-    (image,), (output,) = interpreter.get_input_details(), interpreter.get_output_details()
-
-    def run(pixels: np.ndarray) -> np.ndarray:
-        interpreter.set_tensor(image["index"], np.asarray(model.normalize(pixels)))
-        interpreter.invoke()
-        return interpreter.get_tensor(output["index"])
-
-    return run
-
-
-def _write(graph: Graph, target: Target) -> bytes:
-    writer = _Writer(graph, half=target.precision == "float16")
-    writer.tensor(IMAGE, (1, *graph.shapes[IMAGE]))
-    for operation in graph.operations:
-        writer.write(operation)
-    if not target.argmax:
-        return writer.finish(LOGITS)
-    shape = (1, *graph.shapes[LOGITS][:-1])
-    axis = writer.constant("axis", np.array(len(shape), np.int32))
-    options = schema.ArgMaxOptionsT(schema.TensorType.INT32)
-    found = "class" if len(shape) > 1 else LABEL
-    writer.node("ARG_MAX", [LOGITS, axis], found, shape, options, np.int32)
-    if found == LABEL:
-        return writer.finish(LABEL)
-    options = schema.CastOptionsT(schema.TensorType.INT32, schema.TensorType.UINT8)
-    writer.node("CAST", ["class"], LABEL, shape, options, np.uint8)
-    return writer.finish(LABEL)
-
-
-def _unpack(content: bytes) -> schema.ModelT:
-    model = schema.ModelT.InitFromPackedBuf(bytearray(content), 0)
-    for buffer in _buffers(model):
-        # The quantizer keeps some constants after the flatbuffer.
-        if buffer.size:
-            end = buffer.offset + buffer.size
-            buffer.data = _buffer(content[buffer.offset : end]).data
-    return model
-
-
-def _buffers(model: schema.ModelT) -> list[schema.BufferT]:
-    return model.buffers or []
-
-
-def _buffer(content: bytes) -> schema.BufferT:
-    # The generated types say a list of numbers; the generated code takes an array as well.
-    return schema.BufferT(np.frombuffer(content, np.uint8))  # pyright: ignore[reportArgumentType]
-
-
-def _pack(model: schema.ModelT) -> bytes:
-    """Return a model as the bytes of a file, with constants aligned as delegates expect."""
-    model.buffers = [_AlignedBuffer(buffer.data) for buffer in _buffers(model)]
-    builder = flatbuffers.Builder(2**20)
-    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    return bytes(builder.Output())
-
-
-class _AlignedBuffer(schema.BufferT):
-    def Pack(self, builder: flatbuffers.Builder) -> int:
-        if self.data is not None:
-            # The generated code knows nothing of the schema's force_align.
-            builder.Prep(_ALIGNMENT, len(self.data))
-        return super().Pack(builder)
-
-
-class _Writer:
     def __init__(self, graph: Graph, half: bool):
         self.graph = graph
         self.half = half
@@ -154,7 +57,7 @@ class _Writer:
         elif isinstance(operation, Add):
             self.node("ADD", list(operation.inputs), output, shape, schema.AddOptionsT())
         elif isinstance(operation, Concat):
-            options = schema.ConcatenationOptionsT(axis=3)
+            options = schema.ConcatenationOptionsT(axis=3 if len(shape) == 4 else 1)
             self.node("CONCATENATION", list(operation.inputs), output, shape, options)
         elif isinstance(operation, Pool):
             height, width = operation.window
@@ -166,7 +69,7 @@ class _Writer:
                 filterWidth=width,
             )
             self.node("AVERAGE_POOL_2D", [operation.input], output, shape, options)
-        elif isinstance(operation, Flatten):
+        elif isinstance(operation, Reshape):
             size = self.constant(f"{output}.shape", np.array(shape, np.int32))
             options = schema.ReshapeOptionsT(newShape=list(shape))
             self.node("RESHAPE", [operation.input, size], output, shape, options)
@@ -219,7 +122,7 @@ class _Writer:
         return name
 
     def constant(self, name: str, array: np.ndarray) -> str:
-        self.buffers.append(_buffer(np.ascontiguousarray(array).tobytes()))
+        self.buffers.append(to_buffer(np.ascontiguousarray(array).tobytes()))
         self.tensor(name, array.shape, array.dtype, len(self.buffers) - 1)
         return name
 
@@ -238,52 +141,111 @@ class _Writer:
         )
         return self.index[name]
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a tensor that is written."""
+        return tuple(self.tensors[self.index[name]].shape or ())
+
     def node(
         self,
         kind: str,
         inputs: list[str],
         output: str,
         shape: tuple[int, ...],
-        options: Any,
+        options: Any = None,
         dtype: Any = np.float32,
     ) -> None:
+        """Write one of LiteRT's own operators; few have no options."""
+        operator = self.operator(kind, inputs, [self.tensor(output, shape, dtype)])
+        if options is not None:
+            table = type(options).__name__.removesuffix("T")
+            operator.builtinOptionsType = getattr(schema.BuiltinOptions, table)
+            operator.builtinOptions = options
+
+    def custom(
+        self, kind: str, inputs: list[str], outputs: dict[str, tuple[int, ...]], options: bytes
+    ) -> None:
+        """Write an operator that the schema does not know; `outputs` are names and shapes."""
+        tensors = [self.tensor(name, shape) for name, shape in outputs.items()]
+        operator = self.operator(kind, inputs, tensors)
+        operator.customOptions = to_buffer(options).data
+
+    def operator(self, kind: str, inputs: list[str], outputs: list[int]) -> schema.OperatorT:
         if kind not in self.codes:
             self.codes.append(kind)
-        table = type(options).__name__.removesuffix("T")
-        self.operators.append(
-            schema.OperatorT(
-                opcodeIndex=self.codes.index(kind),
-                inputs=[self.index[name] for name in inputs],
-                outputs=[self.tensor(output, shape, dtype)],
-                builtinOptionsType=getattr(schema.BuiltinOptions, table),
-                builtinOptions=options,
-            )
+        operator = schema.OperatorT(
+            opcodeIndex=self.codes.index(kind),
+            inputs=[self.index[name] for name in inputs],
+            outputs=outputs,
         )
+        self.operators.append(operator)
+        return operator
 
-    def finish(self, output: str) -> bytes:
-        codes = [
-            schema.OperatorCodeT(
-                builtinCode=getattr(schema.BuiltinOperator, kind),
-                # Readers from before 2020 know this field only.
-                deprecatedBuiltinCode=getattr(schema.BuiltinOperator, kind),
-                version=_VERSIONS.get(kind, 1),
-            )
-            for kind in self.codes
-        ]
-        ends = [self.index[IMAGE]], [self.index[output]]
+    def finish(self, outputs: list[str]) -> bytes:
+        """Return the file that gives these tensors."""
+        ends = [self.index[IMAGE]], [self.index[name] for name in outputs]
         graph = schema.SubGraphT(self.tensors, *ends, self.operators, name="main")
         signature = schema.SignatureDefT(
             inputs=[schema.TensorMapT(IMAGE, ends[0][0])],
-            outputs=[schema.TensorMapT(output, ends[1][0])],
+            outputs=[schema.TensorMapT(name, self.index[name]) for name in outputs],
             signatureKey="serving_default",
         )
-        return _pack(
+        return pack(
             schema.ModelT(
                 version=3,
-                operatorCodes=codes,
+                operatorCodes=[_operator_code(kind) for kind in self.codes],
                 subgraphs=[graph],
                 description="deeplab_mnv2",
                 buffers=self.buffers,
                 signatureDefs=[signature],
             )
         )
+
+
+def _operator_code(kind: str) -> schema.OperatorCodeT:
+    is_known = hasattr(schema.BuiltinOperator, kind)
+    code = getattr(schema.BuiltinOperator, kind if is_known else "CUSTOM")
+    return schema.OperatorCodeT(
+        builtinCode=code,
+        # Readers from before 2020 know this field only.
+        deprecatedBuiltinCode=code,
+        customCode=None if is_known else kind,
+        version=_VERSIONS.get(kind, 1),
+    )
+
+
+def unpack(content: bytes) -> schema.ModelT:
+    """Return a file as the schema's tables, with its constants inside."""
+    model = schema.ModelT.InitFromPackedBuf(bytearray(content), 0)
+    for buffer in buffers_of(model):
+        # The quantizer keeps some constants after the flatbuffer.
+        if buffer.size:
+            end = buffer.offset + buffer.size
+            buffer.data = to_buffer(content[buffer.offset : end]).data
+    return model
+
+
+def buffers_of(model: schema.ModelT) -> list[schema.BufferT]:
+    """Return the constants of a model."""
+    return model.buffers or []
+
+
+def to_buffer(content: bytes) -> schema.BufferT:
+    """Return bytes as a constant."""
+    # The generated types say a list of numbers; the generated code takes an array as well.
+    return schema.BufferT(np.frombuffer(content, np.uint8))  # pyright: ignore[reportArgumentType]
+
+
+def pack(model: schema.ModelT) -> bytes:
+    """Return a model as the bytes of a file, with constants aligned as delegates expect."""
+    model.buffers = [_AlignedBuffer(buffer.data) for buffer in buffers_of(model)]
+    builder = flatbuffers.Builder(2**20)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
+
+
+class _AlignedBuffer(schema.BufferT):
+    def Pack(self, builder: flatbuffers.Builder) -> int:
+        if self.data is not None:
+            # The generated code knows nothing of the schema's force_align.
+            builder.Prep(_ALIGNMENT, len(self.data))
+        return super().Pack(builder)

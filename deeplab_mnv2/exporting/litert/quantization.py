@@ -12,6 +12,8 @@ from jax import Array
 
 from deeplab_mnv2.exporting.graph import IMAGE, Convolution, Graph, evaluate
 
+# Tensors of such names are left as float32.
+UNQUANTIZED = "post/"
 _LARGEST = 127  # symmetric int8
 # Least largest weight of a channel, relative to its bias.
 _LEAST_WEIGHT = 1e-4
@@ -38,6 +40,12 @@ def quantize(content: bytes, images: list[np.ndarray]) -> bytes:
         recipe.add_quantization_config(
             regex=".*", operation_name=end, algorithm_key=AlgorithmName.NO_QUANTIZE
         )
+    # Logarithms and exponents of boxes need more than 8 bits.
+    recipe.add_quantization_config(
+        regex=f"{UNQUANTIZED}.*",
+        operation_name=TFLOperationName.ALL_SUPPORTED,
+        algorithm_key=AlgorithmName.NO_QUANTIZE,
+    )
     worker = quantizer.Quantizer(bytearray(content), recipe.get_quantization_recipe())
     with warnings.catch_warnings():
         # It tells that calibration keeps all tensors, which is what calibration is.

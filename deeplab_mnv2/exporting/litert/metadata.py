@@ -10,7 +10,7 @@ import zipfile
 
 import flatbuffers
 
-from deeplab_mnv2.config import BackboneConfig, ClassifierConfig
+from deeplab_mnv2.config import BackboneConfig, ClassifierConfig, SsdLiteConfig
 from deeplab_mnv2.exporting.target import Target
 
 # Where the schema has no field: JSON, the same as in ONNX files.
@@ -18,7 +18,15 @@ SCALING = "scaling"
 _IDENTIFIER = b"M001"
 _LABEL_FILE = "labels.txt"
 # Members of the schema's unions and enumerations.
-_IMAGE_PROPERTIES, _RGB, _NORMALIZATION_OPTIONS, _TENSOR_AXIS_LABELS = 2, 1, 1, 2
+_IMAGE_PROPERTIES, _RGB, _NORMALIZATION_OPTIONS = 2, 1, 1
+_TENSOR_AXIS_LABELS, _TENSOR_VALUE_LABELS = 2, 3
+# What a detector's outputs are, in the order in which they are found.
+_BOX_OUTPUTS = {
+    "location": "Boxes: ymin, xmin, ymax, xmax in shares of height and width.",
+    "category": "Class id of each box.",
+    "score": "Score of each box.",
+    "number of detections": "How many boxes there are.",
+}
 
 
 def metadata(model: BackboneConfig, target: Target) -> dict[str, bytes]:
@@ -33,15 +41,19 @@ def metadata(model: BackboneConfig, target: Target) -> dict[str, bytes]:
 
 
 def _schema_metadata(model: BackboneConfig, target: Target) -> bytes:
-    if isinstance(model, ClassifierConfig):
+    logits = "Score of each class at each pixel."
+    if isinstance(model, SsdLiteConfig):
+        title, purpose = f"SSDLite on MobileNetV{model.version}", "Objects in photographs."
+        made = "scaled to this size whatever its aspect"
+        logits = "Score of each class at each anchor, before the sigmoid; background first."
+    elif isinstance(model, ClassifierConfig):
         title, purpose = f"MobileNetV{model.version}", "Classification of photographs."
         made = "cropped from the middle of the scaled photograph"
-        outputs = "Class id.", "Score of each class, before the softmax."
+        logits = "Score of each class, before the softmax."
     else:
         title = f"DeepLab on MobileNetV{model.version}"
         purpose = "Semantic segmentation of photographs."
         made = "padded at the bottom and right with the mean pixel"
-        outputs = "Class id of each pixel.", "Score of each class at each pixel."
     builder = flatbuffers.Builder(1024)
     images = _table(builder, 2, {0: ("int8", _RGB)})  # ImageProperties
     content = _table(  # Content
@@ -58,22 +70,28 @@ def _schema_metadata(model: BackboneConfig, target: Target) -> bytes:
         "RGB image of {} x {} pixels (height, width), {}.".format(*target.size, made),
         {3: content, 4: _vector(builder, [unit])},
     )
+    if target.box_rules is not None:
+        told, labelled, kind = _BOX_OUTPUTS, "category", _TENSOR_VALUE_LABELS
+    elif target.argmax:
+        told, labelled, kind = {"label": "Class ids."}, "label", _TENSOR_AXIS_LABELS
+    else:
+        codes = {"codes": "Boxes relative to the anchors."}
+        told = (codes if isinstance(model, SsdLiteConfig) else {}) | {"logits": logits}
+        labelled, kind = "logits", _TENSOR_AXIS_LABELS
     labels = _table(  # AssociatedFile
         builder,
         5,
         {
             0: ("offset", builder.CreateString(_LABEL_FILE)),
             1: ("offset", builder.CreateString("Names of the classes, one a line.")),
-            2: ("int8", _TENSOR_AXIS_LABELS),
+            2: ("int8", kind),
         },
     )
-    output = _tensor(
-        builder,
-        "label" if target.argmax else "logits",
-        outputs[0] if target.argmax else outputs[1],
-        {6: _vector(builder, [labels])},
-    )
-    ends = _vector(builder, [image]), _vector(builder, [output])
+    outputs = [
+        _tensor(builder, name, text, {6: _vector(builder, [labels])} if name == labelled else {})
+        for name, text in told.items()
+    ]
+    ends = _vector(builder, [image]), _vector(builder, outputs)
     graph = _table(builder, 10, {2: ("offset", ends[0]), 3: ("offset", ends[1])})
     root = _table(  # ModelMetadata
         builder,
