@@ -43,7 +43,7 @@ def get_config() -> Config:
         ),
         loss=MultiBox(),
         train=TrainConfig(
-            total_steps=3000, batch_size=16, eval_every=1000, checkpoint_every=500, ema_decay=0.99
+            total_steps=1500, batch_size=16, eval_every=500, checkpoint_every=500, ema_decay=0.99
         ),
         evaluation=DetectionEvaluationConfig(metric="voc", nms_iou=0.45, score_threshold=0.01),
     )
