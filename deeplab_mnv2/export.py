@@ -32,7 +32,7 @@ from deeplab_mnv2.data.folder import Folder
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.exporting.agreement import Agreement, compare
 from deeplab_mnv2.exporting.images import CHECKED, preparation, read_or_draw
-from deeplab_mnv2.exporting.target import PRECISIONS, Network, Run, Target, outputs_of
+from deeplab_mnv2.exporting.target import PRECISIONS, Run, Target, outputs_of
 from deeplab_mnv2.files import replace_atomically
 from deeplab_mnv2.tasks.classification.classifier import scaling_of
 from deeplab_mnv2.tasks.detection.detector import SHOWN_NMS_IOU
@@ -63,7 +63,7 @@ def export(
             written, or it computes something else than the network.
     """
     _check(source, target)
-    model = _network(source)
+    model = weights.build(source)
     fit, told = preparation(source, target)
     target = dataclasses.replace(target, scaling=told)
     images, calibration = read_or_draw(target, folder, fit, CHECKED[source.kind])
@@ -156,14 +156,6 @@ def _box_rules(source: weights.Weights) -> DetectionEvaluationConfig | None:
     return rules
 
 
-def _network(source: weights.Weights) -> Network:
-    if source.kind == "classification":
-        return weights.build_classifier(source)
-    if source.kind == "detection":
-        return weights.build_detector(source)
-    return weights.build_deeplab(source)
-
-
 def _share(agreement: Agreement, source: weights.Weights, target: Target) -> str:
     """Return on how much the file and its network agree, in words."""
     same = f"{round(agreement.share * agreement.number)} of {agreement.number}"
@@ -187,7 +179,7 @@ def _weights_file(source: weights.Weights, target: Target) -> bytes:
 
 def _network_in(content: bytes, source: weights.Weights, target: Target) -> Run:
     restored = native.from_bytes(content, source.provenance)
-    graphdef, state = nnx.split(_network(restored))
+    graphdef, state = nnx.split(weights.build(restored))
 
     @jax.jit
     def run(state: nnx.State, image: jax.Array) -> tuple[jax.Array, ...]:

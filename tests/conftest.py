@@ -18,20 +18,12 @@ _COMPILED = tempfile.TemporaryDirectory(prefix="deeplab_mnv2_tests_")
 jax.config.update("jax_compilation_cache_dir", _COMPILED.name)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
-from deeplab_mnv2.config import (  # noqa: E402 - jax must be configured first
-    AdamW,
-    Config,
-    DataConfig,
-    EvaluationConfig,
-    ModelConfig,
-    OptimizerConfig,
-    TrainConfig,
-)
+from deeplab_mnv2.config import Config  # noqa: E402 - jax must be configured first
 from deeplab_mnv2.data.palette import voc_palette  # noqa: E402
-from deeplab_mnv2.data.shapes import Shapes  # noqa: E402
 from deeplab_mnv2.models import mobilenet_v2  # noqa: E402
 from deeplab_mnv2.weights.model_weights import _abstract_state  # noqa: E402
 from tests.support import commands  # noqa: E402
+from tests.support.tiny_runs import segmentation  # noqa: E402
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -44,36 +36,16 @@ def shared() -> Path:
     return SHARED
 
 
-def tiny_config() -> Config:
-    """Return a run of a few steps on a few drawn scenes, with the smallest real network."""
-    return Config(
-        data=DataConfig(
-            train=Shapes(split="train", length=32, size=49),
-            val=Shapes(split="val", length=10, size=49),
-            crop_size=49,
-            threads=1,
-        ),
-        model=ModelConfig(width_multiplier=0.35, head_channels=32),
-        optimizer=OptimizerConfig(rule=AdamW(), learning_rate=1e-3),
-        train=TrainConfig(
-            total_steps=4, batch_size=8, log_every=1, eval_every=4, checkpoint_every=2
-        ),
-        evaluation=EvaluationConfig(
-            batch_size=8, pad_sizes=(49,), bootstrap_samples=50, pictures=3
-        ),
-    )
-
-
 @pytest.fixture
-def config() -> Config:
+def config(tmp_path) -> Config:
     """A fresh tiny run, free to change."""
-    return tiny_config()
+    return segmentation(tmp_path)
 
 
 @pytest.fixture(scope="module")
-def module_config() -> Config:
+def module_config(tmp_path_factory) -> Config:
     """A tiny run shared by a module; copy it to change it."""
-    return tiny_config()
+    return segmentation(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import pytest
 
 from deeplab_mnv2.training.log import read_metrics
 from tests.support import runs
+from tests.support.tiny_runs import TASKS
 
 
 @pytest.fixture(scope="module")
@@ -20,10 +21,15 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def undisturbed(folder):
     """A run that nobody killed, and how long its process took once compiled."""
-    runs.finish(runs.train(folder, folder / "first"))
+    return finished_run(folder, "segmentation")
+
+
+def finished_run(folder, task):
+    runs.finish(runs.train(folder, folder / f"first_{task}", task))
     began = time.monotonic()
-    runs.finish(runs.train(folder, folder / "undisturbed"))
-    return folder / "undisturbed", time.monotonic() - began
+    workdir = folder / f"undisturbed_{task}"
+    runs.finish(runs.train(folder, workdir, task))
+    return workdir, time.monotonic() - began
 
 
 def assert_same(workdir, undisturbed):
@@ -36,18 +42,24 @@ def assert_same(workdir, undisturbed):
     assert losses[0] == losses[1]
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
-def test_killed_runs_end_with_the_parameters_of_one_that_was_not(folder, undisturbed, kills):
-    finished, seconds = undisturbed
+@pytest.mark.parametrize(
+    ("task", "kills"),
+    [
+        ("segmentation", 2),
+        *(pytest.param(task, 20, marks=pytest.mark.slow) for task in TASKS),
+    ],
+)
+def test_killed_runs_end_with_the_parameters_of_one_that_was_not(folder, task, kills):
+    finished, seconds = finished_run(folder, f"{task}")
     draw = random.Random(kills)
     for kill in range(kills):
-        workdir = folder / f"killed_{kills}_{kill}"
-        process = runs.train(folder, workdir)
+        workdir = folder / f"killed_{task}_{kills}_{kill}"
+        process = runs.train(folder, workdir, task)
         # Steps and saves come at the end of a process; its imports are of no interest.
         time.sleep(draw.uniform(0.3, 1.0) * seconds)
         process.kill()
         process.communicate()
-        runs.finish(runs.train(folder, workdir))
+        runs.finish(runs.train(folder, workdir, task))
         assert_same(workdir, finished)
 
 

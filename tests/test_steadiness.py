@@ -10,7 +10,7 @@ from deeplab_mnv2 import weights
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.tasks.task_of import task_of
 from experiments.tools import steadiness
-from tests.conftest import tiny_config
+from tests.support.tiny_runs import segmentation
 
 
 def test_seeds_come_first_and_seed_0_is_disturbed():
@@ -49,7 +49,7 @@ def test_a_disturbed_copy_beyond_the_seeds_is_named():
 
 
 def test_first_weights_move_by_a_millionth(tmp_path):
-    config = tiny_config()
+    config = segmentation(tmp_path)
     steadiness._disturbed_weights(config, 3, tmp_path / "first.safetensors")
     found = weights.read(str(tmp_path / "first.safetensors")).tensors
     network = nnx.jit(lambda: task_of(config).network(nnx.Rngs(3)))()

@@ -5,7 +5,6 @@ import dataclasses
 import json
 import os
 import shutil
-import signal
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from flax import nnx
 from deeplab_mnv2 import weights
 from deeplab_mnv2.config import Sgd
 from deeplab_mnv2.data.classes import VOC_CLASSES
-from deeplab_mnv2.errors import Stopped, UserError
+from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.train import train
 from deeplab_mnv2.training.checkpoint import Checkpoints
 from deeplab_mnv2.training.lock import lock
@@ -47,16 +46,6 @@ def test_a_run_leaves_what_it_promises(finished, module_config):
     assert result["images"] == 10
     assert result["protocol"]["protocol_hash"]
     assert sum(map(sum, result["confusion"])) > 0
-
-
-def test_going_on_equals_not_stopping(finished, module_config, tmp_path):
-    workdir, _ = finished
-    shutil.copytree(workdir, tmp_path / "run")
-    shutil.rmtree(tmp_path / "run" / "checkpoints" / "4")
-    train(module_config, tmp_path / "run")
-    for ours, theirs in zip(arrays(tmp_path / "run"), arrays(workdir), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
-    assert _logged(tmp_path / "run") == _logged(workdir)
 
 
 def _logged(workdir):
@@ -215,32 +204,6 @@ def test_a_run_without_a_sound_checkpoint_does_not_start_again(finished, module_
     with pytest.raises(UserError, match=r"None is left: choose another --workdir"):
         train(module_config, tmp_path / "run")
     assert (tmp_path / "run" / "metrics.jsonl").read_text() == metrics
-
-
-@pytest.mark.parametrize("part", ["train", "val"])
-def test_a_signal_saves_and_the_same_command_ends_as_if_there_was_none(
-    finished, module_config, tmp_path, monkeypatch, part
-):
-    source = type(getattr(module_config.data, part).open())
-    draw = source.__getitem__
-
-    def signalling(self, index):
-        if index == len(self) - 1 and len(self) == getattr(module_config.data, part).length:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return draw(self, index)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(source, "__getitem__", signalling)
-        with pytest.raises(Stopped, match="Stopped and saved at step") as stopped:
-            train(module_config, tmp_path)
-    assert stopped.value.status == 143
-    train(module_config, tmp_path)
-    for ours, theirs in zip(arrays(tmp_path), arrays(finished[0]), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
-    # An evaluation that the signal cut short is made up for, and counts for the best.
-    assert _logged(tmp_path) == _logged(finished[0])
-    ours, theirs = (weights.read(f"{run}@best") for run in (tmp_path, finished[0]))
-    assert ours.provenance["checkpoint"] == theirs.provenance["checkpoint"]
 
 
 @pytest.mark.parametrize("files", ["state/**/*", "metrics/metrics", "**/*"])

@@ -29,7 +29,7 @@ from deeplab_mnv2.report.comparison import compare, load_runs
 from deeplab_mnv2.training.log import read_metrics
 from deeplab_mnv2.training.workdir import open_workdir
 from deeplab_mnv2.weights.keras import _TABLE as KERAS_NAMES
-from tests.conftest import SHARED, tiny_config
+from tests.conftest import SHARED
 from tests.support import damage, torch_files
 from tests.support.box_files import FORMATS, read_boxes
 from tests.support.evaluations import made_up
@@ -46,6 +46,7 @@ from tests.support.mutations import (
     mutate_words,
 )
 from tests.support.random_weights import random_weights
+from tests.support.tiny_runs import segmentation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,11 +193,15 @@ def write_run(folder: Path, *, target: str) -> Path:
     return folder / "other" / target
 
 
+def _open_workdir(path: Path) -> object:
+    return open_workdir(path.parent, segmentation(path.parent))
+
+
 def write_config(folder: Path) -> Path:
     # As a run has it from its first seconds on.
     (folder / "checkpoints").mkdir()
     path = folder / "config.json"
-    path.write_text(json.dumps(to_dict(tiny_config()), indent=2))
+    path.write_text(json.dumps(to_dict(segmentation(path.parent)), indent=2))
     return path
 
 
@@ -331,7 +336,9 @@ SAMPLES = {
     ),
     "keras zip": Sample(partial(write_keras, suffix="keras"), read_weights, _ZIP, needs="h5py"),
     "frozen graph": Sample(write_frozen_graph, read_weights, (mutate_bytes,)),
-    "workdir": Sample(write_config, lambda path: open_workdir(path.parent, tiny_config()), _JSON),
+    "workdir": Sample(
+        write_config, lambda path: open_workdir(path.parent, segmentation(path.parent)), _JSON
+    ),
     "config": Sample(write_config, lambda path: weights.read(str(path.parent)), _JSON),
     "metrics": Sample(write_metrics, read_metrics, _JSON),
     "batch": Sample(write_batch, read_batch, _ZIP),

@@ -10,27 +10,16 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
-_TINY = """\
-from deeplab_mnv2 import config as c
-from deeplab_mnv2.data.shapes import Shapes
+# Long enough to be killed at many places.
+_EXPERIMENT = """\
+from pathlib import Path
+
+from tests.support.tiny_runs import TASKS
 
 
 def get_config():
-    return c.Config(
-        data=c.DataConfig(
-            train=Shapes(split="train", length=32, size=49),
-            val=Shapes(split="val", length=8, size=49),
-            crop_size=49,
-        ),
-        model=c.ModelConfig(width_multiplier=0.35, head_channels=32),
-        optimizer=c.OptimizerConfig(learning_rate=0.01),
-        train=c.TrainConfig(
-            total_steps=20, batch_size=8, log_every=1, eval_every=20, checkpoint_every=4,
-            ema_decay=0.9,
-        ),
-        evaluation=c.EvaluationConfig(
-            batch_size=8, pad_sizes=(49,), bootstrap_samples=20, pictures=0
-        ),
+    return TASKS["{task}"](
+        Path(__file__).parent, total_steps=20, eval_every=20, checkpoint_every=4, ema_decay=0.9
     )
 """
 
@@ -39,13 +28,14 @@ def start(
     folder: Path,
     command: str,
     *arguments: str,
+    task: str = "segmentation",
     devices: int = 1,
     environment: Mapping[str, str] | None = None,
 ) -> subprocess.Popen:
-    """Start a command on a config of twenty tiny steps; `folder` holds what runs share."""
-    experiment = folder / "tiny.py"
+    """Start a command on twenty tiny steps of a task; `folder` holds what runs share."""
+    experiment = folder / f"{task}.py"
     if not experiment.exists():
-        experiment.write_text(_TINY)
+        experiment.write_text(_EXPERIMENT.format(task=task))
     return subprocess.Popen(
         [sys.executable, "-m", f"deeplab_mnv2.{command}", f"--config={experiment}", *arguments],
         env={
@@ -61,9 +51,9 @@ def start(
     )
 
 
-def train(folder: Path, workdir: Path) -> subprocess.Popen:
+def train(folder: Path, workdir: Path, task: str = "segmentation") -> subprocess.Popen:
     """Start a training in one process on one device."""
-    return start(folder, "train", f"--workdir={workdir}")
+    return start(folder, "train", f"--workdir={workdir}", task=task)
 
 
 def finish(process: subprocess.Popen) -> str:

@@ -1,0 +1,167 @@
+"""What holds for runs of every task: resuming, signals, damage, devices."""
+
+import json
+import os
+import shutil
+import signal
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from deeplab_mnv2 import weights
+from deeplab_mnv2.config import OptimizerConfig, Sgd
+from deeplab_mnv2.data.pipeline import training_batches
+from deeplab_mnv2.errors import Stopped
+from deeplab_mnv2.sharding import batch_sharding, state_sharding, to_devices
+from deeplab_mnv2.tasks.task_of import task_of
+from deeplab_mnv2.train import train
+from deeplab_mnv2.training.log import read_metrics
+from deeplab_mnv2.training.loop import _FOR_THE_HOST
+from deeplab_mnv2.training.optimizer import make_optimizer
+from deeplab_mnv2.training.state import create_state
+from deeplab_mnv2.training.step import make_train_step
+from tests.support.meshes import mesh_of
+from tests.support.runs import arrays
+from tests.support.tiny_runs import TASKS
+
+pytestmark = pytest.mark.usefixtures("one_block_a_stage")
+
+
+@pytest.fixture(scope="module", params=TASKS)
+def settings(request, tmp_path_factory):
+    return TASKS[request.param](tmp_path_factory.mktemp(request.param))
+
+
+@pytest.fixture(scope="module")
+def finished(one_block_a_stage, settings, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("finished") / "run"
+    return workdir, train(settings, workdir)
+
+
+def logged(workdir):
+    """Return what a run's log says, without times."""
+    records = read_metrics(workdir / "metrics.jsonl")
+    kept = ("step", "loss", "grad_norm", "val_")
+    return [{k: v for k, v in record.items() if k.startswith(kept)} for record in records]
+
+
+def assert_same_run(workdir, finished):
+    for ours, theirs in zip(arrays(workdir), arrays(finished), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert logged(workdir) == logged(finished)
+
+
+def test_a_run_leaves_what_it_promises(finished, settings):
+    workdir, result = finished
+    assert {"config.json", "metrics.jsonl", "eval.json", "report.html", "events"} <= {
+        path.name for path in workdir.iterdir()
+    }
+    assert not (workdir / "lock").exists()
+    steps = [path.name for path in (workdir / "checkpoints").iterdir() if path.is_dir()]
+    assert sorted(steps) == ["2", "4"]
+    assert result == json.loads((workdir / "eval.json").read_text())
+    assert result["protocol"]["protocol_hash"]
+    assert task_of(settings).score in result
+    losses = [record["loss"] for record in logged(workdir) if "loss" in record]
+    assert len(losses) == 4
+    assert np.isfinite(losses).all()
+
+
+def test_resuming_equals_not_stopping(finished, settings, tmp_path):
+    workdir, result = finished
+    shutil.copytree(workdir, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "4")
+    assert train(settings, tmp_path / "run") == result
+    assert_same_run(tmp_path / "run", workdir)
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_a_signal_saves_and_the_same_command_ends_as_if_there_was_none(
+    finished, settings, tmp_path, monkeypatch, part
+):
+    opened = getattr(settings.data, part).open()
+    source, length = type(opened), len(opened)
+    draw = source.__getitem__
+
+    def signalling(self, index):
+        if index == length - 1 and len(self) == length:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return draw(self, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(source, "__getitem__", signalling)
+        with pytest.raises(Stopped, match="Stopped and saved at step") as stopped:
+            train(settings, tmp_path)
+    assert stopped.value.status == 143
+    train(settings, tmp_path)
+    # An evaluation that the signal cut short is made up for, and counts for the best.
+    assert_same_run(tmp_path, finished[0])
+    ours, theirs = (weights.read(f"{run}@best") for run in (tmp_path, finished[0]))
+    assert ours.provenance["checkpoint"] == theirs.provenance["checkpoint"]
+
+
+def test_a_damaged_checkpoint_is_set_aside_for_the_one_before(finished, settings, tmp_path):
+    workdir, _ = finished
+    shutil.copytree(workdir, tmp_path / "run")
+    for path in (tmp_path / "run" / "checkpoints" / "4").rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    train(settings, tmp_path / "run")
+    assert_same_run(tmp_path / "run", workdir)
+    assert (tmp_path / "run" / "damaged_checkpoint_4").is_dir()
+
+
+def take_steps(config, mesh, steps):
+    """Return the losses of a run's first steps on a mesh, and its statistics of norm."""
+    task = task_of(config)
+    # SGD: Adam divides tiny gradients by themselves, which magnifies rounding; so do large steps.
+    model = task.network(nnx.Rngs(0))
+    recipe = OptimizerConfig(rule=Sgd(), learning_rate=1e-4)
+    optimizer = make_optimizer(recipe, steps, nnx.state(model, nnx.Param))
+    graphdef, state = create_state(model, optimizer, config.train)
+    state = jax.device_put(state, state_sharding(state, mesh))
+    step = make_train_step(graphdef, optimizer, task, config.train, mesh, state)
+    batches = training_batches(
+        config.data.train.open(),
+        config.data,
+        task.augment,
+        num_classes=config.model.num_classes,
+        batch_size=8,
+        seed=0,
+        first_step=0,
+    )
+    losses = []
+    for _ in range(steps):
+        batch = {
+            name: to_devices(array, batch_sharding(mesh))
+            for name, array in next(batches).items()
+            if name not in _FOR_THE_HOST
+        }
+        state, values = step(state, batch)
+        losses.append(float(values["loss"]))
+    return losses, [np.asarray(leaf) for leaf in jax.tree.leaves(state.batch_stats)]
+
+
+@pytest.fixture(scope="module")
+def on_one_device(one_block_a_stage, settings):
+    return take_steps(settings, mesh_of(), 8)
+
+
+@pytest.mark.parametrize("axes", [{"data": 8}, {"data": 2, "fsdp": 2}, {"data": 2, "space": 2}])
+def test_the_same_losses_on_any_number_of_devices(settings, on_one_device, axes):
+    losses, statistics = take_steps(settings, mesh_of(**axes), 8)
+    np.testing.assert_allclose(losses, on_one_device[0], rtol=1e-5)
+    for ours, theirs in zip(statistics, on_one_device[1], strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("devices", [2, 8])
+def test_the_same_score_on_any_number_of_devices(finished, settings, devices):
+    workdir, result = finished
+    task = task_of(settings)
+    model = weights.build(weights.read(str(workdir)))
+    _, params, statistics = nnx.split(model, nnx.Param, nnx.BatchStat)
+    found = task.evaluator(model, mesh_of(data=devices))(params, statistics).result
+    assert found[task.score] == pytest.approx(result[task.score], abs=1e-6)
