@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 from deeplab_mnv2 import weights
-from deeplab_mnv2.config import OptimizerConfig, Sgd
+from deeplab_mnv2.config import MultiBox, OptimizerConfig, Sgd
 from deeplab_mnv2.data.pipeline import training_batches
 from deeplab_mnv2.errors import Stopped
 from deeplab_mnv2.sharding import batch_sharding, state_sharding, to_devices
@@ -114,11 +114,13 @@ def test_a_damaged_checkpoint_is_set_aside_for_the_one_before(finished, settings
 
 
 def take_steps(config, mesh, steps):
-    """Return the losses of a run's first steps on a mesh, and its statistics of norm."""
+    """Return the losses and gradient norms of a run's first steps, and its statistics of norm."""
     task = task_of(config)
-    # SGD: Adam divides tiny gradients by themselves, which magnifies rounding; so do large steps.
     model = task.network(nnx.Rngs(0))
-    recipe = OptimizerConfig(rule=Sgd(), learning_rate=1e-4)
+    # SGD: Adam divides tiny gradients by themselves, which magnifies rounding. So do large steps,
+    # where norm is over few pixels: the loss of boxes is twenty times the others'.
+    rate = 1e-5 if isinstance(config.loss, MultiBox) else 1e-4
+    recipe = OptimizerConfig(rule=Sgd(), learning_rate=rate)
     optimizer = make_optimizer(recipe, steps, nnx.state(model, nnx.Param))
     graphdef, state = create_state(model, optimizer, config.train)
     state = jax.device_put(state, state_sharding(state, mesh))
@@ -132,7 +134,7 @@ def take_steps(config, mesh, steps):
         seed=0,
         first_step=0,
     )
-    losses = []
+    losses, norms = [], []
     for _ in range(steps):
         batch = {
             name: to_devices(array, batch_sharding(mesh))
@@ -141,7 +143,8 @@ def take_steps(config, mesh, steps):
         }
         state, values = step(state, batch)
         losses.append(float(values["loss"]))
-    return losses, [np.asarray(leaf) for leaf in jax.tree.leaves(state.batch_stats)]
+        norms.append(float(values["grad_norm"]))
+    return losses, norms, [np.asarray(leaf) for leaf in jax.tree.leaves(state.batch_stats)]
 
 
 @pytest.fixture(scope="module")
@@ -151,9 +154,12 @@ def on_one_device(one_block_a_stage, settings):
 
 @pytest.mark.parametrize("axes", [{"data": 8}, {"data": 2, "fsdp": 2}, {"data": 2, "space": 2}])
 def test_the_same_losses_on_any_number_of_devices(settings, on_one_device, axes):
-    losses, statistics = take_steps(settings, mesh_of(**axes), 8)
+    losses, norms, statistics = take_steps(settings, mesh_of(**axes), 8)
     np.testing.assert_allclose(losses, on_one_device[0], rtol=1e-5)
-    for ours, theirs in zip(statistics, on_one_device[1], strict=True):
+    # Of the first step: later ones rest on which anchors are hardest, a choice that rounding tips.
+    # It tips an activation over its kink too: 4 devices give 3.5151 here, 1, 2 and 8 give 3.5141.
+    np.testing.assert_allclose(norms[0], on_one_device[1][0], rtol=1e-3)
+    for ours, theirs in zip(statistics, on_one_device[2], strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
