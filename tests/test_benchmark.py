@@ -27,6 +27,7 @@ _CEILINGS = {"bytes": 1e9, "flops": 1e9}
         "train_257_b4_os8",
         "train_513_b16_w0.5_remat",
         "train_513_b64_bf16",
+        "train_300_b32_ssdlite",
         "eval",
     ],
 )
@@ -64,6 +65,21 @@ def test_peers_compute_the_same(peer, half):
     # bfloat16 keeps two or three digits a layer.
     assert row["difference"][peer] < (0.1 if half else 1e-4)
     assert row["ours_ms"] > 0
+
+
+@pytest.mark.usefixtures("one_block_a_stage")
+@pytest.mark.parametrize("kind", ["forward", "train"])
+def test_the_detector_in_pytorch_computes_the_same(kind):
+    """Codes and logits, or the loss of the first step."""
+    torch_programs = pytest.importorskip("experiments.benchmarking.torch_programs")
+    case = Case(kind, size=100, batch_size=8, width_multiplier=0.35, detects=True)
+    ours = measuring.build("ours", case, case.model())()
+    theirs = torch_programs.eager(case, case.model())()
+    if kind == "train":
+        assert theirs == pytest.approx(float(ours["loss"]), rel=1e-4)
+        return
+    for one, other in zip(measuring._on_host(theirs), measuring._on_host(ours), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4 * np.abs(other).max())
 
 
 @pytest.mark.usefixtures("one_block_a_stage")

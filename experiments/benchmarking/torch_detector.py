@@ -11,6 +11,11 @@ from deeplab_mnv2.tasks.detection.box_coding import CODE_SCALES
 from deeplab_mnv2.tasks.detection.matching import MATCHED
 from experiments.benchmarking.torch_layers import Block, convolution, layer
 
+# Plain numbers: torch.compile looks into objects.
+_RULES = MultiBox()
+_NEGATIVES, _MIN_NEGATIVES = _RULES.negatives, _RULES.min_negatives
+_BOX_WEIGHT = _RULES.box_weight
+
 
 class Detector(nn.Module):
     """SSDLite on MobileNetV2 (B, 3, H, W) -> codes (B, A, 4), logits (B, A, classes + 1)."""
@@ -51,7 +56,6 @@ def multi_box_loss(
     codes: Tensor, logits: Tensor, *, boxes: Tensor, label: Tensor, anchors: Tensor
 ) -> Tensor:
     """Return the loss of a batch of N objects an image, none of them ignored."""
-    rules = MultiBox()
     with torch.no_grad():
         iou = _overlaps(boxes, anchors)  # (B, N, A)
         overlap, owner = iou.max(dim=1)  # (B, A)
@@ -66,10 +70,10 @@ def multi_box_loss(
     with torch.no_grad():
         hardness = torch.where(matched, -torch.inf, classes)
         rank = hardness.argsort(dim=1, descending=True).argsort(dim=1)
-        count = (rules.negatives * matched.sum(1, keepdim=True)).clamp(min=rules.min_negatives)
+        count = (_NEGATIVES * matched.sum(1, keepdim=True)).clamp(min=_MIN_NEGATIVES)
         counted = matched | (rank < count)
     distance = functional.smooth_l1_loss(codes, target, reduction="none").sum(-1)
-    total = (classes * counted).sum() + rules.box_weight * (distance * matched).sum()
+    total = (classes * counted).sum() + _BOX_WEIGHT * (distance * matched).sum()
     return total / matched.sum().clamp(min=1)
 
 
