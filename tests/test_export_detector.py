@@ -213,13 +213,14 @@ def test_half_precision_halves_the_file(kind, source, target, tmp_path):
 
 
 def test_agreement_counts_what_either_side_finds_alone():
+    target = Target(class_names=NAMES, size=(300, 300))
     boxes = np.array([[0.1, 0.1, 0.5, 0.5], [0.2, 0.2, 0.9, 0.9]], np.float32)
     scores, labels = np.array([0.9, 0.5], np.float32), np.array([0, 1], np.int32)
     expected = boxes, scores, labels
-    assert _compare_boxes(expected, expected, 300).same.tolist() == [True, True]
+    assert _compare_boxes(expected, expected, target).same.tolist() == [True, True]
     # In another order, with another score.
     found = boxes[::-1], scores[::-1] - np.float32(0.01), labels[::-1]
-    compared = _compare_boxes(found, expected, 300)
+    compared = _compare_boxes(found, expected, target)
     assert compared.same.all()
     assert compared.difference == pytest.approx(0.01, abs=1e-6)
     # Another class; a side three pixels away; a box missing; one too many.
@@ -229,9 +230,14 @@ def test_agreement_counts_what_either_side_finds_alone():
         ((boxes[:1], scores[:1], labels[:1]), [True, False]),
         ((boxes[:0], scores[:0], labels[:0]), [False, False]),
     ):
-        assert _compare_boxes(found, expected, 300).same.tolist() == same
+        assert _compare_boxes(found, expected, target).same.tolist() == same
+    # Integers move a box by pixels; it is the same as long as it overlaps by a half.
+    integer = dataclasses.replace(target, precision="int8")
+    for shift, same in ((0.05, [True, True]), (0.3, [False, False, False, False])):
+        moved = boxes + np.float32(shift), scores, labels
+        assert _compare_boxes(moved, expected, integer).same.tolist() == same
     one = boxes[:1], scores[:1], labels[:1]
-    assert _compare_boxes(expected, one, 300).same.tolist() == [True, False]
+    assert _compare_boxes(expected, one, target).same.tolist() == [True, False]
 
 
 @pytest.mark.parametrize(
