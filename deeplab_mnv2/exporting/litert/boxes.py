@@ -14,11 +14,10 @@ from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import flexbuffers
 
 from deeplab_mnv2.config import DetectionEvaluationConfig
+from deeplab_mnv2.exporting.box_constants import BoxConstants, box_constants
 from deeplab_mnv2.exporting.graph import CODES, LOGITS
 from deeplab_mnv2.exporting.litert.quantization import UNQUANTIZED
 from deeplab_mnv2.exporting.litert.writer import Writer
-from deeplab_mnv2.tasks.detection.anchors import anchors
-from deeplab_mnv2.tasks.detection.box_coding import CODE_SCALES
 
 # The outputs, in the operator's order.
 DETECTED = ("boxes", "classes", "scores", "count")
@@ -31,27 +30,24 @@ _LEAST_SIDE = 1e-12
 
 def write_boxes(writer: Writer, size: tuple[int, int], rules: DetectionEvaluationConfig) -> None:
     """Write the operators from one image's codes and logits to the boxes found, best first."""
-    box_writer = _BoxWriter(writer, anchors(*size))
+    box_writer = _BoxWriter(writer, box_constants(size))
     box_writer.decode()
     box_writer.score()
     box_writer.suppress(rules)
 
 
 class _BoxWriter:
-    def __init__(self, writer: Writer, around: np.ndarray):
+    def __init__(self, writer: Writer, constants: BoxConstants):
         self.writer = writer
-        self.number = len(around)
+        self.constants = constants
+        self.number = len(constants.centres)
         self.classes = writer.graph.shapes[LOGITS][1] - 1
-        self.low, self.high = np.split(around, 2, axis=-1)  # (A, 2) each
 
     def decode(self) -> None:
         """Write the corners `low` and `high` (1, A, 2), clipped, and `box_codes` (1, A, 4)."""
-        scales = np.array(CODE_SCALES, np.float32)
-        size = self.high - self.low
-        centres = self.constant("centres", (self.low + self.high) / 2)
-        shift_units = self.constant("shift_units", size / scales[:2])
-        half_sizes = self.constant("half_sizes", size / 2)
-        stretch_units = self.constant("stretch_units", 1 / scales[2:])
+        centres, shift_units, half_sizes, stretch_units = (
+            self.constant(name, array) for name, array in self.constants._asdict().items()
+        )
         zero, one, half = (
             self.constant(name, np.array(value))
             for name, value in (("zero", 0), ("one", 1), ("half", 0.5))

@@ -4,10 +4,9 @@ import numpy as np
 from onnx import TensorProto
 
 from deeplab_mnv2.config import DetectionEvaluationConfig
+from deeplab_mnv2.exporting.box_constants import box_constants
 from deeplab_mnv2.exporting.graph import CODES, LOGITS
 from deeplab_mnv2.exporting.onnx.writer import Writer
-from deeplab_mnv2.tasks.detection.anchors import anchors
-from deeplab_mnv2.tasks.detection.box_coding import CODE_SCALES
 
 # The outputs.
 BOXES, SCORES, LABELS = "boxes", "scores", "labels"
@@ -41,26 +40,18 @@ def write_boxes(writer: Writer, size: tuple[int, int], rules: DetectionEvaluatio
 
 def _decode(writer: Writer, size: tuple[int, int]) -> None:
     """Write `anchor_boxes` (1, A, 4), clipped to the image."""
-    low, high = np.split(anchors(*size), 2, axis=-1)  # (A, 2) each
-    scales = np.array(CODE_SCALES, np.float32)
-    constants = {
-        "anchor_centres": (low + high) / 2,
-        "shift_units": (high - low) / scales[:2],
-        "half_sizes": (high - low) / 2,
-        "stretch_units": 1 / scales[2:],
-    }
-    for name, array in constants.items():
-        writer.constant(name, array.astype(np.float32))
+    for name, array in box_constants(size)._asdict().items():
+        writer.constant(name, array)
     halves = writer.constant("halves", np.array([2, 2], np.int64))
     writer.node("Split", [CODES, halves], "shifts", "stretches", axis=2)
     writer.node("Mul", ["shifts", "shift_units"], "moves")
-    writer.node("Add", ["moves", "anchor_centres"], "centres")
+    writer.node("Add", ["moves", "centres"], "moved_centres")
     writer.node("Mul", ["stretches", "stretch_units"], "log_ratios")
     writer.node("Exp", ["log_ratios"], "ratios")
     writer.node("Mul", ["ratios", "half_sizes"], "halved_boxes")
     bounds = [writer.scalar("zero", 0.0), writer.scalar("one", 1.0)]
     for kind, name in (("Sub", "low"), ("Add", "high")):
-        writer.node(kind, ["centres", "halved_boxes"], f"{name}_corners")
+        writer.node(kind, ["moved_centres", "halved_boxes"], f"{name}_corners")
         writer.node("Clip", [f"{name}_corners", *bounds], name)
     writer.node("Concat", ["low", "high"], "anchor_boxes", axis=2)
 
