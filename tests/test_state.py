@@ -8,56 +8,18 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from deeplab_mnv2.config import CrossEntropy, OptimizerConfig, Sgd
-from deeplab_mnv2.data.pipeline import training_batches
+from deeplab_mnv2.config import CrossEntropy, OptimizerConfig
 from deeplab_mnv2.models.deeplab import DeepLab
-from deeplab_mnv2.sharding import batch_sharding, state_sharding, to_devices
+from deeplab_mnv2.sharding import state_sharding
 from deeplab_mnv2.tasks.task_of import task_of
 from deeplab_mnv2.training.checkpoint import Checkpoints, abstract
 from deeplab_mnv2.training.optimizer import make_optimizer
 from deeplab_mnv2.training.state import create_state
 from deeplab_mnv2.training.step import make_train_step
 from tests.support.meshes import mesh_of
+from tests.support.training_steps import advance, run, start
 
 pytestmark = pytest.mark.usefixtures("one_block_a_stage")
-
-
-def start(config, mesh, learning_rate=0.01):
-    """Return the state at step 0 on a mesh, and the step."""
-    # SGD: Adam divides tiny gradients by themselves, which magnifies rounding.
-    optimizer_config = OptimizerConfig(rule=Sgd(), learning_rate=learning_rate)
-    model = DeepLab(config.model, rngs=nnx.Rngs(0))
-    optimizer = make_optimizer(optimizer_config, 20, nnx.state(model, nnx.Param))
-    graphdef, state = create_state(model, optimizer, config.train)
-    state = jax.device_put(state, state_sharding(state, mesh))
-    step = make_train_step(graphdef, optimizer, task_of(config), config.train, mesh, state)
-    return state, step
-
-
-def advance(config, mesh, state, step, steps):
-    """Return the losses of a few steps and the state after them."""
-    batches = training_batches(
-        config.data.train.open(),
-        config.data,
-        task_of(config).augment,
-        num_classes=config.model.num_classes,
-        batch_size=8,
-        seed=0,
-        first_step=int(state.step),
-    )
-    losses = []
-    for _ in range(steps):
-        batch = next(batches)
-        batch = {k: to_devices(batch[k], batch_sharding(mesh)) for k in ("image", "label")}
-        state, values = step(state, batch)
-        losses.append(float(values["loss"]))
-    return losses, state
-
-
-def run(config, mesh, steps=3, **settings):
-    """Return the losses of a run's first steps and its final state on the host."""
-    losses, state = advance(config, mesh, *start(config, mesh, **settings), steps)
-    return losses, jax.device_get(state)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +46,7 @@ def test_a_run_moves_from_eight_devices_to_two_to_one(module_config, gentle, tmp
             if losses:
                 place = state_sharding(state, mesh)
                 state, _ = checkpoints.restore_newest(abstract(state, place))
-            more, state = advance(module_config, mesh, state, step, 4)
+            more, _, state = advance(module_config, mesh, state, step, 4)
             losses += more
             checkpoints.save(int(state.step), state, None)
     np.testing.assert_allclose(losses, gentle[0][:12], rtol=1e-5)
@@ -109,8 +71,8 @@ def test_accumulation_adds_up_to_the_loss_of_the_batch(module_config):
         train=dataclasses.replace(module_config.train, freeze_norm=True),
     )
     parts = dataclasses.replace(frozen, train=dataclasses.replace(frozen.train, accumulate=4))
-    whole, state = run(frozen, mesh_of())
-    summed, other = run(parts, mesh_of())
+    whole, _, state = run(frozen, mesh_of())
+    summed, _, other = run(parts, mesh_of())
     np.testing.assert_allclose(summed, whole, rtol=1e-5)
     for ours, theirs in zip(
         jax.tree.leaves(other.params), jax.tree.leaves(state.params), strict=True
@@ -122,13 +84,13 @@ def test_frozen_norm_keeps_its_statistics(module_config, single):
     frozen = dataclasses.replace(
         module_config, train=dataclasses.replace(module_config.train, freeze_norm=True)
     )
-    _, state = run(frozen, mesh_of())
+    *_, state = run(frozen, mesh_of())
     fresh = nnx.state(DeepLab(frozen.model, rngs=nnx.Rngs(0)), nnx.BatchStat)
     for ours, theirs in zip(
         jax.tree.leaves(state.batch_stats), jax.tree.leaves(fresh), strict=True
     ):
         np.testing.assert_array_equal(ours, theirs)
-    moved = jax.tree.leaves(single[1].batch_stats)
+    moved = jax.tree.leaves(single[2].batch_stats)
     assert any(not np.array_equal(m, f) for m, f in zip(moved, jax.tree.leaves(fresh), strict=True))
 
 
@@ -139,7 +101,7 @@ def test_what_is_frozen_stays_as_it_is(module_config, names):
     frozen = dataclasses.replace(
         module_config, train=dataclasses.replace(module_config.train, freeze=names)
     )
-    _, state = run(frozen, mesh_of())
+    *_, state = run(frozen, mesh_of())
     _, params, batch_stats = nnx.split(
         DeepLab(frozen.model, rngs=nnx.Rngs(0)), nnx.Param, nnx.BatchStat
     )
@@ -181,7 +143,7 @@ def test_the_average_lies_between_start_and_end(module_config):
     averaged = dataclasses.replace(
         module_config, train=dataclasses.replace(module_config.train, ema_decay=0.9)
     )
-    losses, state = run(averaged, mesh_of(), steps=1)
+    losses, _, state = run(averaged, mesh_of(), steps=1)
     start = nnx.state(DeepLab(averaged.model, rngs=nnx.Rngs(0)), nnx.Param)
     # After one step the decay is 1 / 10: nine tenths of the new parameters.
     for ema, new, old in zip(
