@@ -236,7 +236,7 @@ def _module(kind: str) -> ModuleType:
         ) from error
 
 
-def _class_names(file: str, source: weights.Weights) -> tuple[str, ...]:
+def _class_names(file: str | None, source: weights.Weights) -> tuple[str, ...]:
     if not file:
         return source.class_names
     path = Path(file)
@@ -254,18 +254,15 @@ if __name__ == "__main__":
     # Here, not above: commands share flag names, and a program may import several of them.
     command.define_weights()
     flags.DEFINE_enum("format", "safetensors", ("safetensors", *FORMATS), "What to write.")
-    flags.DEFINE_string("output", "", "File to write.")
-    flags.DEFINE_list(
-        "size",
-        None,
-        "Height,width of the images, such as 256,512; or one side. Default 513, a classifier's its "
-        "own.",
-    )
+    flags.DEFINE_string("output", None, "File to write.")
+    flags.DEFINE_list("size", None, "Height,width or a side; default 513, or the classifier's own.")
     flags.DEFINE_enum("precision", "float32", PRECISIONS, "What kernels are stored in.")
     flags.DEFINE_bool("resize", True, "Return logits at the image's size, not the network's.")
     flags.DEFINE_bool("boxes", True, "Detection: find boxes in the file, not codes and logits.")
     flags.DEFINE_float("score", 0.01, "Detection: the file leaves out boxes of no higher score.")
     flags.DEFINE_bool("argmax", False, "Return class ids instead of logits.")
-    flags.DEFINE_string("calibration", "", "Folder of training images: int8 ranges, and check.")
-    flags.DEFINE_string("classes", "", "File with one class name a line; default the weights' own.")
+    flags.DEFINE_string("calibration", None, "Folder of training images: int8 ranges, and check.")
+    flags.DEFINE_string(
+        "classes", None, "File with one class name a line; default the weights' own."
+    )
     command.run(main)
