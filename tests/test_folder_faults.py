@@ -40,8 +40,8 @@ def break_ids(root):
 
 
 def break_colours(root):
-    Image.new("RGB", (10, 12)).save(root / "SegmentationClass/2007_0.png")
-    return "mode RGB, not class ids"
+    Image.new("RGB", (10, 12), "red").save(root / "SegmentationClass/2007_0.png")
+    return r"mode RGB\), not class ids"
 
 
 def break_jpeg(root):

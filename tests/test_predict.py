@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from deeplab_mnv2 import weights
-from deeplab_mnv2.data.decode import read_label
+from deeplab_mnv2.data.label_files import LabelValues, read_label
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.predict import find_images, predict, save
 from deeplab_mnv2.tasks.segmentation.segmenter import Segmentation, Segmenter
@@ -168,7 +168,7 @@ def test_predict_writes_results_and_names_damaged_images(photos):
     assert sorted(done) == sorted(results)
     assert len(failures) == 1
     assert "a/damaged.jpg" in failures[0]
-    label = read_label(Path("out/deep/y.png"), num_classes=3)
+    label = read_label(Path("out/deep/y.png"), LabelValues(3))
     assert (label == segmenter(photos / "a/deep/y.PNG").label).all()
     with Image.open("out/deep/y_overlay.jpg") as overlay:
         assert overlay.size == (30, 20)

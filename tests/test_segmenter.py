@@ -11,7 +11,7 @@ from PIL import Image
 
 from deeplab_mnv2 import weights
 from deeplab_mnv2.data.classes import VOC_CLASSES
-from deeplab_mnv2.data.decode import read_label
+from deeplab_mnv2.data.label_files import LabelValues, read_label
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.tasks.segmentation import segmenter as segmenter_module
@@ -265,7 +265,7 @@ def test_classes_are_sorted_shares(segmentation):
 
 def test_palette_image_is_a_label_file(segmentation, tmp_path):
     segmentation.palette_image().save(tmp_path / "label.png")
-    assert (read_label(tmp_path / "label.png", num_classes=3) == segmentation.label).all()
+    assert (read_label(tmp_path / "label.png", LabelValues(3)) == segmentation.label).all()
     colours = np.asarray(segmentation.palette_image().convert("RGB"))
     assert colours[599, 39].tolist() == [128, 0, 0]  # VOC's first class
 
@@ -288,7 +288,9 @@ def test_notebook_representations(segmentation):
 def test_published_weights_segment_a_photograph(shared):
     path = shared / "weights" / "deeplabv3_mnv2_dm05_pascal_quant.tflite"
     found = Segmenter.load(path)(shared / "voc2012" / "JPEGImages" / "2007_000033.jpg")
-    label = read_label(shared / "voc2012" / "SegmentationClassAug" / "2007_000033.png", 21)
+    label = read_label(
+        shared / "voc2012" / "SegmentationClassAug" / "2007_000033.png", LabelValues(21)
+    )
     labelled = label != 255
     assert (found.label == label)[labelled].mean() > 0.9
     assert list(found.classes())[:2] == ["background", "aeroplane"]

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from deeplab_mnv2.data.folder import Folder
+from deeplab_mnv2.data.label_files import LabelValues
 from deeplab_mnv2.data.palette import voc_palette
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.inspection.split import (
@@ -77,7 +78,7 @@ def test_quick_check_refuses_labels_of_nothing(train):
     [
         (np.full((48, 64), 9, np.uint8), "neither a class.* 9 "),
         (np.zeros((48, 63), np.uint8), "63 x 48"),
-        (np.zeros((48, 64, 3), np.uint8), "in colour"),
+        (np.full((48, 64, 3), (9, 0, 0), np.uint8), "in colour"),
     ],
     ids=["id", "size", "colour"],
 )
@@ -94,7 +95,7 @@ class ZeroIsUnlabelled(Folder):
 
     def open(self):
         source = super().open()
-        source = dataclasses.replace(source, num_classes=source.num_classes + 1)
+        source = dataclasses.replace(source, meaning=LabelValues(len(self.class_names) + 1))
         examples = [source[index] for index in range(len(source))]
         for example in examples:
             # 0 becomes 255, which is unlabelled.

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
@@ -14,11 +13,11 @@ from deeplab_mnv2.data.decode import decode_image
 from deeplab_mnv2.data.file_tree import FileTree, open_tree
 from deeplab_mnv2.data.lists import split_lines
 from deeplab_mnv2.data.photographs import is_image
+from deeplab_mnv2.data.split_part import part_of
 from deeplab_mnv2.errors import UserError, printable
 
 # Whose folders name the classes, where no file does.
 _TRAIN = "train"
-_SPLIT = re.compile(r"(?P<folder>[^\[\]]*)(\[(?P<low>\d{1,3})?%?:((?P<high>\d{1,3})%)?\])?")
 
 
 @dataclasses.dataclass
@@ -132,15 +131,14 @@ class ClassFolder(Section):
 
     def _parts(self) -> tuple[str, int, int]:
         """Return the folder of the split and which percent of each class it takes."""
-        match = _SPLIT.fullmatch(self.split)
-        low, high = (int(match["low"] or 0), int(match["high"] or 100)) if match else (0, 0)
+        part = part_of(self.split)
         self.require(
-            0 <= low < high <= 100,
+            part is not None,
             "split",
             "the name of a folder, or a part of it such as train[:90%] and train[90%:]",
         )
-        assert match is not None  # else the range is empty
-        return match["folder"].strip("/"), low, high
+        assert part is not None  # as was required
+        return part
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Image, label and array files to arrays, refusing what would be trained on wrongly."""
+"""Image and array files to arrays, refusing what would be trained on wrongly."""
 
 import io
 import os
@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
-from deeplab_mnv2.config import IGNORE_LABEL
 from deeplab_mnv2.errors import UserError
 
 # What a caller may hold a photograph as.
@@ -81,71 +81,18 @@ def to_rgb(image: Image.Image) -> np.ndarray:
             )
         return np.asarray(upright.convert("RGB"))
     except DAMAGE as error:
-        raise _damaged(getattr(image, "filename", "") or "The image", error) from error
+        raise damaged(getattr(image, "filename", "") or "The image", error) from error
 
 
-def read_label(path: Path, num_classes: int, values: Sequence[int] = ()) -> np.ndarray:
-    """Return class ids (H, W) uint8, 255 unlabelled, from a palette or grey PNG.
-
-    `values` are those of the classes in the file, see `label_table`.
-
-    Raises:
-        UserError: the file is missing or damaged, is in colour, or holds a value that is
-            neither a class nor unlabelled.
-    """
-    label = read_ids(path)
-    classes, known = label_table(num_classes, values)
-    outside = ~known[label]
-    if outside.any():
-        found = label[outside][0]
-        if values:
-            raise UserError(
-                f"{path} holds the value {found}, which is no class's ({_shown(values)}) and "
-                "neither 0 nor 255; correct the file or the data set's values."
-            )
-        raise UserError(
-            f"{path} holds the label id {found}, but there are {num_classes} classes "
-            f"(0 to {num_classes - 1}, and 255 for unlabelled); correct the file or the class list."
-        )
-    return classes[label]
-
-
-def label_table(num_classes: int, values: Sequence[int] = ()) -> tuple[np.ndarray, np.ndarray]:
-    """Return what each value of a label file means: its class (256,) uint8, and if any (256,) bool.
-
-    `values` are those of the classes in order, by default 0 to num_classes - 1. Where they are no
-    class's, 0 and 255 are unlabelled (255); every other value means nothing.
-    """
-    classes, known = np.full(256, IGNORE_LABEL, np.uint8), np.zeros(256, bool)
-    known[[0, IGNORE_LABEL]] = True
-    for index, value in enumerate(values or range(num_classes)):
-        classes[value], known[value] = index, True
-    return classes, known
-
-
-def read_ids(path: Path) -> np.ndarray:
-    """Return the values (H, W) uint8 of a palette or grey PNG, whether or not they are classes.
-
-    Raises:
-        UserError: the file is missing or damaged, or its pixels are no ids.
-    """
-    with open_image(path) as image:
-        # Lossy formats blur ids into others, and only PNG has checksums.
-        if image.format != "PNG" or image.mode not in ("P", "L"):
-            raise UserError(
-                f"{path} is a {image.format} label in mode {image.mode}, not class ids; save it as "
-                "an 8-bit palette or grey PNG whose values are 0 to num_classes - 1, or 255."
-            )
-        if image.mode == "L" and png_bit_depth(path) != 8:
-            # Pillow stretches fewer bits to the whole range, which makes id 1 of 4 bits 17.
-            raise UserError(
-                f"{path} is a grey label of {png_bit_depth(path)} bits, whose ids are ambiguous; "
-                "save it with 8 bits a pixel."
-            )
-        try:
-            return np.asarray(image)
-        except DAMAGE as error:
-            raise _damaged(path, error) from error
+def scale_down(
+    pixels: np.ndarray, long_side: int, interpolation: int = cv2.INTER_AREA
+) -> np.ndarray:
+    """Return an image or label (H, W, ...) of at most `long_side` pixels a side; 0 is any."""
+    longest = max(pixels.shape[:2])
+    if not 0 < long_side < longest:
+        return pixels
+    size = [max(1, round(n * long_side / longest)) for n in pixels.shape[1::-1]]
+    return cv2.resize(pixels, size, interpolation=interpolation)
 
 
 def open_image(path: Path) -> Image.Image:
@@ -191,7 +138,7 @@ def _open(file: Callable[[], Path | io.BytesIO], where: str) -> Image.Image:
             f"{where} is above the limit of {MAX_PIXELS:,} pixels ({error}); scale it down first."
         ) from error
     except DAMAGE as error:
-        raise _damaged(where, error) from error
+        raise damaged(where, error) from error
 
 
 def read_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -223,10 +170,7 @@ def _eight_bits(grey: np.ndarray, tags: Mapping[int, Any]) -> np.ndarray:
     return (255 - scaled if photometric == 0 else scaled).clip(0, 255).astype(np.uint8)
 
 
-def _shown(values: Sequence[int]) -> str:
-    return ", ".join(map(str, values[:8])) + (", ..." if len(values) > 8 else "")
-
-
-def _damaged(path: Path | str, error: BaseException) -> UserError:
+def damaged(path: Path | str, error: BaseException) -> UserError:
+    """Return the error of a file that Pillow cannot read."""
     reason = str(error).split("\n")[0][:200] or type(error).__name__
     return UserError(f"{path} cannot be read as an image ({reason}); replace or remove the file.")

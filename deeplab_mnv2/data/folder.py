@@ -7,12 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
+
 from deeplab_mnv2.config.checks import Section
 from deeplab_mnv2.data.classes import VOC_CLASSES
-from deeplab_mnv2.data.decode import read_image, read_label
+from deeplab_mnv2.data.decode import read_image, scale_down
+from deeplab_mnv2.data.label_files import LabelValues, Value, are_values, read_label
 from deeplab_mnv2.data.layout import SHOWN, Layout, Pair
 from deeplab_mnv2.data.lists import read_lines
 from deeplab_mnv2.data.photographs import files_below, is_image
+from deeplab_mnv2.data.split_part import part_of
 from deeplab_mnv2.errors import UserError, printable
 
 _VOC_IMAGES, _VOC_LABELS = "JPEGImages", ("SegmentationClassAug", "SegmentationClass")
@@ -29,10 +33,12 @@ class Folder(Section):
     sub-folders too. `classes` names a text file with one class a line, background first; without
     it the classes are VOC's, in VOC's own layout only.
 
+    `split` is also a part of one, by chance but always the same: "all[:80%]" and "all[80%:]".
+
     Labels are PNGs. Their values are the classes' numbers, and 255 is unlabelled. `values` says
-    otherwise: the value of each class, in order, such as (0, 255) for black and white masks, or
-    (1, 2, 3) where 0 is unlabelled. 0 and 255 are unlabelled where no class has them; any other
-    value is refused.
+    otherwise: the value of each class, in order, such as (0, 255) for black and white masks,
+    (1, 2, 3) where 0 is unlabelled, or ("#000000", "#ff0000") for labels in colour. 0 and 255 are
+    unlabelled where no class has them, and whatever `unlabelled` names; any other value is refused.
     """
 
     root: str = ""
@@ -48,10 +54,18 @@ class Folder(Section):
     image_pattern: str = "{name}"
     # Empty: "{name}.png", or whatever all labels beside their images have in common.
     label_pattern: str = ""
-    values: tuple[int, ...] = ()
+    values: tuple[Value, ...] = ()
+    unlabelled: tuple[Value, ...] = ()
+    # The classes' names, instead of a file of them.
+    names: tuple[str, ...] = ()
+    # Photographs of more pixels on their longer side are scaled down to it, with their labels, and
+    # scored so; 0 scales nothing.
+    long_side: int = 0
 
     @property
     def class_names(self) -> tuple[str, ...]:
+        if self.names:
+            return self.names
         root = self._root()
         path = self._place(self.classes)
         if not os.path.isfile(path):
@@ -70,7 +84,11 @@ class Folder(Section):
             UserError: a folder, a list or a file is missing, or there are no images.
         """
         pairs, names = self._pairs()
-        return FolderSource(pairs, tuple(map(printable, names)), len(self.class_names), self.values)
+        return FolderSource(pairs, tuple(map(printable, names)), self.meaning(), self.long_side)
+
+    def meaning(self) -> LabelValues:
+        """Return what the values in the label files mean."""
+        return LabelValues(len(self.class_names), self.values, self.unlabelled)
 
     def digest(self) -> str:
         digest = hashlib.sha256()
@@ -78,7 +96,8 @@ class Folder(Section):
             digest.update(name.encode("utf-8", "surrogateescape") + b"\n")
         # Scores of one digest are compared, so other labels of the same images have another. The
         # defaults add nothing: published scores carry their digest.
-        for setting in ("image_pattern", "label_pattern", "values"):
+        settings = ("image_pattern", "label_pattern", "values", "unlabelled", "long_side")
+        for setting in settings:
             value = getattr(self, setting)
             if value != getattr(Folder, setting):
                 digest.update(f"{setting}={value!r}\n".encode("utf-8", "surrogateescape"))
@@ -92,7 +111,7 @@ class Folder(Section):
         """
         layout = self._layout()
         self._check_values(len(self.class_names))
-        found = self._listed(layout) if self.lists else self._all(layout)
+        found = self._part(self._listed(layout) if self.lists else self._all(layout), layout)
         first = next(found, None)
         if first is None:
             origin = self._place(self.lists) if self.lists else layout.images
@@ -126,6 +145,30 @@ class Folder(Section):
             except UserError as error:
                 yield error
 
+    def _part(
+        self, entries: Iterator[Pair | UserError], layout: Layout
+    ) -> Iterator[Pair | UserError]:
+        """Yield the entries of the part of the split that is meant."""
+        _, low, high = self._parts()
+        if (low, high) == (0, 100):
+            return entries
+        # By a digest of the names: photographs of one scene are neighbours by name, and a file
+        # that is added later moves no other.
+        found = list(entries)
+        ranks = {
+            index: hashlib.sha256(_name_of(entry, layout)).digest()
+            for index, entry in enumerate(found)
+        }
+        order = sorted(ranks, key=ranks.__getitem__)
+        chosen = order[len(order) * low // 100 : len(order) * high // 100]
+        return iter([found[index] for index in sorted(chosen)])
+
+    def _parts(self) -> tuple[str, int, int]:
+        """Return the split and which percent of it are meant."""
+        part = part_of(self.split)
+        # A split may be called whatever a folder or a list is called.
+        return (self.split, 0, 100) if part is None else part
+
     def _pairs(self) -> tuple[tuple[Pair, ...], list[str]]:
         """Return the split's pairs of files and the images' names."""
         pairs = []
@@ -147,12 +190,20 @@ class Folder(Section):
         return Layout(self._root(), *self._folders(), self.image_pattern, self.label_pattern)
 
     def _check_values(self, classes: int) -> None:
-        distinct = {value for value in self.values if 0 <= value <= 255}
         self.require(
-            not self.values or len(distinct) == len(self.values) == classes,
+            not self.values or (len(self.values) == classes and are_values(self.values)),
             "values",
-            f"{classes} different numbers from 0 to 255, one for each class, or empty",
+            f"{classes} different numbers or colours (#rrggbb), one for each class, or empty",
         )
+        self.require(
+            are_values((*(self.values or range(classes)), *self.unlabelled)),
+            "unlabelled",
+            "numbers, or colours as the values are, of no class",
+        )
+        self.require(
+            len({*self.names}) == len(self.names) != 1, "names", "two or more, all different"
+        )
+        self.require_at_least(0, "long_side")
 
     def _folders(self) -> tuple[Path, Path]:
         """Return the folders of images and of labels."""
@@ -179,7 +230,7 @@ class Folder(Section):
         return Path(root)
 
     def _place(self, name: str) -> Path:
-        return self._root() / name.replace("{split}", self.split)
+        return self._root() / name.replace("{split}", self._parts()[0])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,9 +239,8 @@ class FolderSource:
 
     pairs: tuple[Pair, ...]
     names: tuple[str, ...]
-    num_classes: int
-    # Of the classes in label files, see `Folder`.
-    values: tuple[int, ...] = ()
+    meaning: LabelValues
+    long_side: int = 0
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -203,13 +253,17 @@ class FolderSource:
         """
         image_path, label_path = self.pairs[index]
         image = read_image(image_path)
-        label = read_label(label_path, self.num_classes, self.values)
+        label = read_label(label_path, self.meaning)
         if image.shape[:2] != label.shape:
             raise UserError(
                 f"{label_path} is {label.shape[1]} x {label.shape[0]} pixels but {image_path} "
                 f"is {image.shape[1]} x {image.shape[0]}; make the label again at the image's size."
             )
-        return {"image": image, "label": label, "name": self.names[index]}
+        return {
+            "image": scale_down(image, self.long_side),
+            "label": scale_down(label, self.long_side, cv2.INTER_NEAREST_EXACT),
+            "name": self.names[index],
+        }
 
 
 def _read_class_names(path: Path) -> tuple[str, ...]:
@@ -219,6 +273,11 @@ def _read_class_names(path: Path) -> tuple[str, ...]:
     if repeated := [name for name in names if names.count(name) > 1]:
         raise UserError(f"{path} names {repeated[0]!r} twice; give each class its own name.")
     return names
+
+
+def _name_of(entry: Pair | UserError, layout: Layout) -> bytes:
+    text = str(entry) if isinstance(entry, UserError) else layout.name_of(entry[0])
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _is_voc(root: Path) -> bool:

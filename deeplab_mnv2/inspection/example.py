@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,11 +13,15 @@ from PIL import Image, UnidentifiedImageError
 from deeplab_mnv2.config import IGNORE_LABEL
 from deeplab_mnv2.data.decode import (
     DAMAGE,
-    label_table,
     open_image,
     png_bit_depth,
-    read_ids,
     read_image,
+)
+from deeplab_mnv2.data.label_files import (
+    LabelInColourError,
+    LabelValues,
+    read_values,
+    to_colour,
 )
 from deeplab_mnv2.errors import UserError, printable
 
@@ -104,15 +108,13 @@ class Examination:
     grey_label: bool = False
 
 
-def examine_files(
-    image_path: Path, label_path: Path, num_classes: int, values: Sequence[int] = ()
-) -> Examination:
-    """Return what an image file and its label file hold; `values` as in `data.folder.Folder`."""
+def examine_files(image_path: Path, label_path: Path, meaning: LabelValues) -> Examination:
+    """Return what an image file and its label file hold."""
     found = Examination(printable(image_path.stem), [])
     image = _examine_image(image_path, found.findings)
-    label = _examine_label(label_path, found)
+    label = _examine_label(label_path, found, meaning)
     names = printable(image_path), printable(label_path)
-    _examine_arrays(found, image, label, *names, num_classes, values)
+    _examine_arrays(found, image, label, *names, meaning)
     return found
 
 
@@ -128,7 +130,7 @@ def examine_example(example: Any, num_classes: int, where: str) -> Examination:
         )
         found.findings.append(Finding("example", name, message))
         return found
-    _examine_arrays(found, image, label, name, name, num_classes)
+    _examine_arrays(found, image, label, name, name, LabelValues(num_classes))
     return found
 
 
@@ -175,24 +177,19 @@ def _examine_image(path: Path, findings: list[Finding]) -> np.ndarray | None:
     return None
 
 
-def _examine_label(path: Path, found: Examination) -> np.ndarray | None:
-    """Return the values of a label file (H, W) uint8, None where they are no ids."""
-    where = printable(path)
+def _examine_label(path: Path, found: Examination, meaning: LabelValues) -> np.ndarray | None:
+    """Return the values (H, W) of a label file, None where they are no ids."""
     try:
-        with open_image(path) as header:
-            mode = header.mode
-            if mode in ("P", "L"):
-                label = read_ids(path)
-                found.grey_label = mode == "L"
-                return label
-            if mode in ("RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV"):
-                found.colours = _colours(read_image(path))
-                kind, what = "colour label", "is a picture in colour, not class ids"
-            else:
-                kind, what = "label mode", f"is in mode {mode}, not 8-bit class ids"
-        found.findings.append(Finding(kind, where, f"{where} {what}; save an 8-bit PNG of ids."))
+        label = read_values(path, in_colour=meaning.in_colour)
+    except LabelInColourError as error:
+        found.colours = _colours(read_image(path))
+        found.findings.append(Finding("colour label", printable(path), str(error)))
     except UserError as error:
-        found.findings.append(Finding(_kind(error, "label mode"), where, str(error)))
+        found.findings.append(Finding(_kind(error, "label mode"), printable(path), str(error)))
+    else:
+        with open_image(path) as header:
+            found.grey_label = header.mode == "L"
+        return label
     return None
 
 
@@ -202,8 +199,7 @@ def _examine_arrays(
     label: np.ndarray | None,
     image_name: str,
     label_name: str,
-    num_classes: int,
-    values: Sequence[int] = (),
+    meaning: LabelValues,
 ) -> None:
     def add(kind: str, message: str) -> None:
         found.findings.append(Finding(kind, label_name, message))
@@ -212,18 +208,18 @@ def _examine_arrays(
         found.image_digest = _digest(image)
     if label is None:
         return
-    classes, known = label_table(num_classes, values)
-    counts = np.bincount(label.ravel(), minlength=256)
-    if outside := np.flatnonzero((counts > 0) & ~known).tolist():
-        ids = ", ".join(f"{id} ({counts[id]:,} pixels)" for id in outside[:8])
+    classes, known = meaning.to_classes(label)
+    if not known.all():
+        values, numbers = np.unique(label[~known], return_counts=True)
+        shown = [to_colour(v) if meaning.in_colour else v for v in values[:8].tolist()]
+        ids = ", ".join(f"{v} ({n:,} pixels)" for v, n in zip(shown, numbers[:8], strict=True))
+        beside = "nor unlabelled" if meaning.in_colour else "nor 255"
         add(
             "label id",
-            f"{label_name} holds ids that are neither a class's, {_ranges(known)}, nor 255: "
+            f"{label_name} holds ids that are neither a class's, {meaning}, {beside}: "
             f"{ids}; correct it, the class list or the data set's values.",
         )
-    # What means nothing is counted by its own number, unless a class has that.
-    numbers = np.arange(256, dtype=np.uint8)
-    label = np.where(known | (numbers < num_classes), classes, numbers)[label]
+    label = class_ids(label, classes, known, meaning)
     found.label_digest = _digest(label)
     found.counts = counts = np.bincount(label.ravel(), minlength=256)
     if counts[IGNORE_LABEL] == label.size:
@@ -244,6 +240,17 @@ def _examine_arrays(
             f"{label_name} calls the empty frame of {image_name} class 0; label padding 255, or "
             "leave padding to the training.",
         )
+
+
+def class_ids(
+    values: np.ndarray, classes: np.ndarray, known: np.ndarray, meaning: LabelValues
+) -> np.ndarray:
+    """Return the classes (H, W) uint8 of a label; what means nothing keeps its own number.
+
+    Unless a class has that number, or it is above those of 8 bits: then it is 255.
+    """
+    own = (values >= meaning.num_classes) & (values <= IGNORE_LABEL)
+    return np.where(~known & own, values.astype(np.uint8), classes)
 
 
 def is_padding_labelled(image: np.ndarray, label: np.ndarray) -> bool:
@@ -287,14 +294,6 @@ def _described(example: Any) -> str:
         else:
             parts.append(f"{key} {type(value).__name__}" if key in example else f"no {key}")
     return " and ".join(parts)
-
-
-def _ranges(known: np.ndarray) -> str:
-    """Return the values below 255 that mean something, such as "0 to 20" or "0, 128"."""
-    values = np.flatnonzero(known[:IGNORE_LABEL]).tolist()
-    if values == list(range(len(values))):
-        return f"0 to {len(values) - 1}"
-    return ", ".join(map(str, values[:8])) + (", ..." if len(values) > 8 else "")
 
 
 def _colours(picture: np.ndarray) -> Counter[int]:

@@ -1,6 +1,7 @@
 """A whole data set examined, summed up, and checked against its other splits."""
 
 import dataclasses
+import functools
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,13 +11,15 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from deeplab_mnv2.config import IGNORE_LABEL, DataSet, Source
-from deeplab_mnv2.data.decode import label_table, read_ids, read_image
+from deeplab_mnv2.data.decode import read_image
 from deeplab_mnv2.data.folder import Folder
+from deeplab_mnv2.data.label_files import LabelValues, read_values, to_colour
 from deeplab_mnv2.data.palette import voc_palette
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.inspection.example import (
     Examination,
     Finding,
+    class_ids,
     examine_example,
     examine_failure,
     examine_files,
@@ -53,9 +56,10 @@ class Survey:
         """Return image and label of an example, each None where it cannot be read."""
         entry = self.entries[index]
         if isinstance(entry, tuple):
-            label = _readable(read_ids, entry[1])
-            if label is not None and (values := _values(self.data_set)):
-                label = label_table(len(self.data_set.class_names), values)[0][label]
+            meaning = _meaning(self.data_set)
+            read = functools.partial(read_values, in_colour=meaning.in_colour)
+            label = _readable(read, entry[1])
+            label = None if label is None else class_ids(label, *meaning.to_classes(label), meaning)
             return _readable(read_image, entry[0]), label
         example = _readable(self.source.__getitem__, entry) if self.source else None
         return example_arrays(example) if example else (None, None)
@@ -82,14 +86,14 @@ def survey(
     seen: Callable[[], None] = lambda: None,
 ) -> Survey:
     """Examine entries of a data set, on threads; `seen` is called after each."""
-    num_classes = len(data_set.class_names)
+    num_classes, meaning = len(data_set.class_names), _meaning(data_set)
     source = None if _is_files(data_set) else data_set.open()
 
     def examine(entry: Entry) -> Examination:
         if isinstance(entry, UserError):
             return examine_failure(entry, data_set.split, "split entry")
         if isinstance(entry, tuple):
-            return examine_files(*entry, num_classes, _values(data_set))
+            return examine_files(*entry, meaning)
         assert source is not None  # only files do without
         try:
             return examine_example(
@@ -196,9 +200,9 @@ def _is_files(data_set: DataSet) -> TypeGuard[Folder]:
     return isinstance(data_set, Folder) and type(data_set).open is Folder.open
 
 
-def _values(data_set: DataSet) -> tuple[int, ...]:
-    """Return the values of the classes in label files."""
-    return data_set.values if _is_files(data_set) else ()
+def _meaning(data_set: DataSet) -> LabelValues:
+    """Return what the values of labels mean."""
+    return data_set.meaning() if _is_files(data_set) else LabelValues(len(data_set.class_names))
 
 
 def _readable(read: Callable[[Any], Any], what: Any) -> Any:
@@ -268,7 +272,7 @@ def _colour_map(colours: Counter[int], names: Sequence[str], split: str) -> str:
         ids = [i if i < len(names) else IGNORE_LABEL for i in range(len(common))]
         why = "by their frequency, to be checked against your classes,"
     rows = [
-        f"#{colour:06x} ({100 * share:.1f} %) -> {id} "
+        f"{to_colour(colour)} ({100 * share:.1f} %) -> {id} "
         f"({'unlabelled' if id == IGNORE_LABEL else names[id]})"
         for (colour, share), id in zip(common, ids, strict=True)
     ]

@@ -22,8 +22,9 @@ from PIL import Image
 from deeplab_mnv2 import weights
 from deeplab_mnv2.config import to_dict
 from deeplab_mnv2.data.archive import Archive
-from deeplab_mnv2.data.decode import read_image, read_label
+from deeplab_mnv2.data.decode import read_image
 from deeplab_mnv2.data.folder import Folder
+from deeplab_mnv2.data.label_files import LabelValues, read_label
 from deeplab_mnv2.doctor import read_batch
 from deeplab_mnv2.report.comparison import compare, load_runs
 from deeplab_mnv2.training.log import read_metrics
@@ -275,7 +276,9 @@ def _labels() -> dict[str, Sample]:
     kinds["grey"] = {"palette": False}
     return {
         f"label {name}": Sample(
-            partial(write_label, **options), partial(read_label, num_classes=5), (mutate_bytes,)
+            partial(write_label, **options),
+            partial(read_label, meaning=LabelValues(5)),
+            (mutate_bytes,),
         )
         for name, options in kinds.items()
     }

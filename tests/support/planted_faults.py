@@ -102,8 +102,10 @@ def fault_label_id(root):
 
 
 def fault_label_of_sixteen_bits(root):
-    Image.fromarray(damage.label().astype(np.uint16)).save(label(root))
-    return "label mode", "train_1.png"
+    # The class in the thousands, and which object it is, as Cityscapes numbers them.
+    ids = damage.label().astype(np.uint16)
+    Image.fromarray(np.where(ids == 1, 1_007, ids)).save(label(root))
+    return "label id", "1007 ("
 
 
 def fault_label_of_four_bits(root):

@@ -4,14 +4,13 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from deeplab_mnv2.config import ModelConfig
-from deeplab_mnv2.data.decode import Photo, photo_pixels
+from deeplab_mnv2.data.decode import Photo, photo_pixels, scale_down
 from deeplab_mnv2.models.layers import sample_positions
 from deeplab_mnv2.tasks.segmentation.padding import padded_shape
 
@@ -30,11 +29,7 @@ class Canvas:
         self.photo = photo_pixels(photo)
         self.path = Path(photo) if isinstance(photo, str | os.PathLike) else None
         self.config = config
-        longest = max(self.photo.shape[:2])
-        self.scaled = self.photo
-        if 0 < long_side < longest:
-            size = [max(1, round(n * long_side / longest)) for n in self.photo.shape[1::-1]]
-            self.scaled = cv2.resize(self.photo, size, interpolation=cv2.INTER_AREA)
+        self.scaled = scale_down(self.photo, long_side)
         # As in an evaluation, so that a photograph gets the label that was scored.
         shape = padded_shape(self.scaled.shape[:2], pad_sizes, config.output_stride)
         if shape[0] * shape[1] > LARGEST:

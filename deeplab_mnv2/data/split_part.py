@@ -1,0 +1,14 @@
+"""Parts of a split: "train[:90%]" is the first 90 % of train, "train[90%:]" the rest."""
+
+import re
+
+_SPLIT = re.compile(r"(?P<name>[^\[\]]*)(\[(?P<low>\d{1,3})?%?:((?P<high>\d{1,3})%)?\])?")
+
+
+def part_of(split: str) -> tuple[str, int, int] | None:
+    """Return the split and which percent of it are meant, from and to; None for no such text."""
+    match = _SPLIT.fullmatch(split)
+    if match is None:
+        return None
+    low, high = int(match["low"] or 0), int(match["high"] or 100)
+    return (match["name"].strip("/"), low, high) if 0 <= low < high <= 100 else None
