@@ -349,10 +349,10 @@ def test_parts_of_a_split(tmp_path):
     assert list(train.open().names) == sorted(train.open().names)
     # By chance, not the last ones.
     assert val.open().names != tuple(names[16:])
-    # An image that is added moves no other to the other side of the cut.
+    # An image that is added moves one other across the cut, at most.
+    before = {*val.open().names}
     lay_out(tmp_path, "i/new.jpg", "l/new.png")
-    moved = {*val.open().names} ^ {*dataclasses.replace(val).open().names}
-    assert moved == set()
+    assert len(before - {*val.open().names}) <= 1
     assert len(train.digest()) == 16
     assert train.digest() != val.digest() != whole.digest()
 

@@ -16,7 +16,7 @@ from deeplab_mnv2.data.label_files import LabelValues, Value, are_values, read_l
 from deeplab_mnv2.data.layout import SHOWN, Layout, Pair
 from deeplab_mnv2.data.lists import read_lines
 from deeplab_mnv2.data.photographs import files_below, is_image
-from deeplab_mnv2.data.split_part import part_of
+from deeplab_mnv2.data.split_part import chosen_part, part_of
 from deeplab_mnv2.errors import UserError, printable
 
 _VOC_IMAGES, _VOC_LABELS = "JPEGImages", ("SegmentationClassAug", "SegmentationClass")
@@ -69,13 +69,13 @@ class Folder(Section):
         root = self._root()
         path = self._place(self.classes)
         if not os.path.isfile(path):
-            if self.classes == _VOC_CLASS_FILE and _is_voc(root):
+            if self.classes == _VOC_CLASS_FILE and is_voc(root):
                 return VOC_CLASSES
             raise UserError(
                 f"{str(path)[:SHOWN]} {_absence(path, 'file')}; write the classes there, one a "
                 "line, or set the data set's root to a folder in VOC's layout, which has VOC's."
             )
-        return _read_class_names(path)
+        return read_class_names(path)
 
     def open(self) -> "FolderSource":
         """Match images with labels by name; files are read when an example is asked for.
@@ -152,16 +152,9 @@ class Folder(Section):
         _, low, high = self._parts()
         if (low, high) == (0, 100):
             return entries
-        # By a digest of the names: photographs of one scene are neighbours by name, and a file
-        # that is added later moves no other.
         found = list(entries)
-        ranks = {
-            index: hashlib.sha256(_name_of(entry, layout)).digest()
-            for index, entry in enumerate(found)
-        }
-        order = sorted(ranks, key=ranks.__getitem__)
-        chosen = order[len(order) * low // 100 : len(order) * high // 100]
-        return iter([found[index] for index in sorted(chosen)])
+        chosen = chosen_part([_name_of(entry, layout) for entry in found], low, high)
+        return iter([found[index] for index in chosen])
 
     def _parts(self) -> tuple[str, int, int]:
         """Return the split and which percent of it are meant."""
@@ -266,7 +259,12 @@ class FolderSource:
         }
 
 
-def _read_class_names(path: Path) -> tuple[str, ...]:
+def read_class_names(path: Path) -> tuple[str, ...]:
+    """Return the classes that a text file names, one a line.
+
+    Raises:
+        UserError: it is no text, or names fewer than two classes or one of them twice.
+    """
     names = tuple(line for _, line in read_lines(path))
     if len(names) < 2:
         raise UserError(f"{path} names {len(names)} classes; write one a line, two or more.")
@@ -280,7 +278,7 @@ def _name_of(entry: Pair | UserError, layout: Layout) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
-def _is_voc(root: Path) -> bool:
+def is_voc(root: Path) -> bool:
     """Return whether a folder is laid out as VOC's, whose classes everybody knows."""
     labels = any(os.path.isdir(root / name) for name in _VOC_LABELS)
     return labels and os.path.isdir(root / _VOC_IMAGES)

@@ -1,0 +1,122 @@
+"""A folder as it comes: which of its files are images and labels, in what splits and classes."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+from deeplab_mnv2.config import DataSet
+from deeplab_mnv2.data.discovery.classes import CLASS_FILE, COLOUR_FILES, find_classes, listed
+from deeplab_mnv2.data.discovery.splits import choose_splits, find_pair, grouped
+from deeplab_mnv2.data.folder import Folder, is_voc, read_class_names
+from deeplab_mnv2.data.labelme import Labelme, labels_of, read_labelme
+from deeplab_mnv2.data.photographs import files_below, is_image
+from deeplab_mnv2.errors import UserError
+
+# The longer side that photographs are scaled down to: what the published weights were trained at.
+LONG_SIDE = 513
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What a folder holds: what to train on and to score, and in words what was assumed."""
+
+    train: DataSet
+    val: DataSet
+    assumed: tuple[str, ...]
+
+
+def discover(root: str) -> Found:
+    """Return the data sets of a folder in one of the layouts that people use.
+
+    That is images and label PNGs in folders with or without splits, labels beside images, VOC's
+    layout, and labelme's files. Every label file is read to learn the classes, unless VOC's.
+
+    Raises:
+        UserError: there are no images with labels, or what the labels mean cannot be told.
+    """
+    folder = Path(os.path.expanduser(root))
+    if not root or not folder.is_dir():
+        raise UserError(f"{root or 'Nothing'} is no folder; give the one that holds your images.")
+    problems: list[str] = []
+    files = files_below(folder, problems)
+    if problems:
+        raise UserError(problems[0])
+    if is_voc(folder):
+        return _voc(folder)
+    if outlines := [path for path in files if path.suffix == ".json" and _is_labelme(path)]:
+        return _labelme(folder, outlines)
+    return _folders(folder, [path for path in files if is_image(path)])
+
+
+def _folders(root: Path, images: list[Path]) -> Found:
+    """Return what is in folders of images and of label PNGs."""
+    pair = find_pair(root, images)
+    train, val, told = choose_splits(pair.splits)
+    layout = Folder(
+        root=str(root),
+        images=pair.images,
+        labels=pair.labels,
+        lists="",
+        label_pattern=pair.pattern,
+        long_side=LONG_SIDE,
+    )
+    where = f"images in {pair.images}, labels in {pair.labels}"
+    return _with_classes(layout, train, val, (where, told))
+
+
+def _voc(root: Path) -> Found:
+    """Return what is in VOC's own layout."""
+    lists = [path.stem for path in (root / "ImageSets/Segmentation").glob("*.txt")]
+    # The lists of all images are no third split.
+    train, val, told = choose_splits({*lists} - {"trainval"})
+    layout, said = Folder(root=str(root)), ("VOC's layout", told)
+    if any((root / name).is_file() for name in (CLASS_FILE, *COLOUR_FILES)):
+        return _with_classes(layout, train, val, said)
+    sets = [dataclasses.replace(layout, split=split) for split in (train, val)]
+    return Found(sets[0], sets[1], (*said, "VOC's classes"))
+
+
+def _with_classes(layout: Folder, train: str, val: str, told: tuple[str, ...]) -> Found:
+    """Return two splits of a folder, with the classes that their labels hold."""
+    # Names that say nothing, until what the labels hold is known.
+    unknown = dataclasses.replace(layout, names=("0", "1"))
+    labels = []
+    for split in (train, val):
+        for pair in dataclasses.replace(unknown, split=split).entries():
+            if isinstance(pair, UserError):
+                raise pair
+            labels.append(pair[1])
+    found = find_classes(Path(layout.root), labels)
+    known = dataclasses.replace(
+        layout, names=found.names, values=found.values, unlabelled=found.unlabelled
+    )
+    sets = [dataclasses.replace(known, split=split) for split in (train, val)]
+    return Found(sets[0], sets[1], (*told, *found.assumed))
+
+
+def _labelme(root: Path, files: list[Path]) -> Found:
+    """Return what is in labelme's files."""
+    groups = grouped(root, files)
+    if len(groups) > 1:
+        raise UserError(
+            f"{root} has labelme's files in {' and '.join(sorted(groups)[:3])}; put them in one "
+            "folder, or one for each split."
+        )
+    ((template, group),) = groups.items()
+    train, val, told = choose_splits({*group})
+    if (root / CLASS_FILE).is_file():
+        names, whence = read_class_names(root / CLASS_FILE), CLASS_FILE
+    else:
+        labels = sorted(set().union(*(labels_of(read_labelme(path)) for path in files)))
+        names = ("background", *(name for name in labels if name != "background"))
+        whence = "a background and the labels that occur"
+        if len(names) < 2:
+            raise UserError(f"{root} has outlines of no class; label some in labelme.")
+    layout = Labelme(root=str(root), folder=template, names=names, long_side=LONG_SIDE)
+    sets = [dataclasses.replace(layout, split=split) for split in (train, val)]
+    return Found(sets[0], sets[1], ("outlines of labelme's", told, f"{listed(names)}: {whence}"))
+
+
+def _is_labelme(path: Path) -> bool:
+    """Return whether a file is labelme's."""
+    return b'"shapes"' in path.read_bytes()
