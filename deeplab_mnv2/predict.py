@@ -4,32 +4,27 @@
 
 FILE is also a run, RUN@best, a folder or hf://owner/name; by default it is the package's own,
 which segments. IMAGE is a file, a folder, a pattern in quotes ('*.jpg'), or - for a list on
-standard input. Segmentation leaves NAME.png, a palette PNG of class ids, and NAME_overlay.jpg in
-the output folder; NAME keeps the folders that tell images apart. Classification leaves
-predictions.csv, the five likeliest classes of each image; detection NAME_overlay.jpg,
-detections.csv and, in COCO's format, detections.json.
+standard input. Segmentation leaves NAME.png, a palette PNG of class ids, NAME_overlay.jpg and, with
+the share of each class, predictions.csv in the output folder; NAME keeps the folders that tell
+images apart. Classification leaves predictions.csv, the five likeliest classes of each image;
+detection NAME_overlay.jpg, detections.csv and, in COCO's format, detections.json.
 """
 
 import os
 import sys
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO, cast
 
-import numpy as np
 from absl import flags
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from deeplab_mnv2 import weights
 from deeplab_mnv2.cli import command
-from deeplab_mnv2.data.decode import Photo
 from deeplab_mnv2.data.lists import split_lines
 from deeplab_mnv2.data.photographs import find_photographs
 from deeplab_mnv2.errors import UserError, printable
-from deeplab_mnv2.files import replace_atomically
 from deeplab_mnv2.tasks.classification.classifier import Classifier, scaling_of
 from deeplab_mnv2.tasks.classification.predictions import (
     classify,
@@ -38,10 +33,8 @@ from deeplab_mnv2.tasks.classification.predictions import (
 )
 from deeplab_mnv2.tasks.detection.detector import SHOWN_SCORE, Detector
 from deeplab_mnv2.tasks.detection.predictions import find_objects
-from deeplab_mnv2.tasks.segmentation.segmenter import LONG_SIDE, Segmentation, Segmenter
-
-# Results that wait to be written; a photograph of 12 megapixels takes 150 MB until it is.
-_WAITING = 2
+from deeplab_mnv2.tasks.segmentation.predictions import SUFFIXES, segment
+from deeplab_mnv2.tasks.segmentation.segmenter import LONG_SIDE, Segmenter
 
 
 def find_images(arguments: list[str], output: Path) -> tuple[dict[Path, Path], list[str]]:
@@ -75,64 +68,13 @@ def find_images(arguments: list[str], output: Path) -> tuple[dict[Path, Path], l
     # Links keep their own names, but what they lead to is not to be overwritten either.
     given = {image.resolve() for image in roots}
     for image, result in results.items():
-        for suffix in (".png", "_overlay.jpg", ".npz"):
-            if (overwritten := _with(result, suffix).resolve()) in given:
+        for suffix in SUFFIXES:
+            if (overwritten := result.with_name(result.name + suffix).resolve()) in given:
                 raise UserError(
                     f"The results of {image} would overwrite {overwritten}; choose another "
                     "--output."
                 )
     return results, misses
-
-
-def predict(
-    segmenter: Segmenter,
-    results: dict[Path, Path],
-    *,
-    probabilities: bool = False,
-    on_done: Callable[[Path], None],
-) -> list[str]:
-    """Segment images and write their results; return a sentence for each damaged image.
-
-    Raises:
-        UserError: a result cannot be written.
-    """
-    failures = []
-
-    def failed(image: Photo, error: UserError) -> None:
-        failures.append(str(error))
-        on_done(cast(Path, image))
-
-    found = segmenter.batch(results, probabilities=probabilities, on_error=failed)
-    with ThreadPoolExecutor(2) as threads:
-        waiting = deque()
-        for segmentation in found:
-            path = cast(Path, segmentation.path)
-            job = threads.submit(save, segmentation, results[path])
-            waiting.append((path, job))
-            while len(waiting) > _WAITING:
-                _wait(waiting, on_done)
-        while waiting:
-            _wait(waiting, on_done)
-    return failures
-
-
-def save(segmentation: Segmentation, result: Path) -> None:
-    """Write the label, the overlay and, where they exist, the probabilities.
-
-    Raises:
-        UserError: the folder cannot be written.
-    """
-    label, overlay = segmentation.palette_image(), segmentation.overlay()
-    writers: dict[str, Callable[[BinaryIO], None]] = {
-        ".png": lambda file: label.save(file, "PNG"),
-        "_overlay.jpg": lambda file: overlay.save(file, "JPEG", quality=90),
-    }
-    if segmentation.probabilities is not None:
-        half = segmentation.probabilities.astype(np.float16)
-        writers[".npz"] = lambda file: np.savez_compressed(file, probabilities=half)
-    for suffix, write in writers.items():
-        with replace_atomically(_with(result, suffix)) as temporary, temporary.open("wb") as file:
-            write(file)
 
 
 def main(arguments: list[str]) -> None:
@@ -186,7 +128,7 @@ def _predict(
         detector = Detector(weights.build_detector(source), names, least_score=given.score)
         return find_objects(detector, results, output, on_done)
     segmenter = Segmenter(weights.build_deeplab(source), names, long_side=given.long_side)
-    return predict(segmenter, results, probabilities=given.probabilities, on_done=on_done)
+    return segment(segmenter, results, output, probabilities=given.probabilities, on_done=on_done)
 
 
 def _listed() -> list[str]:
@@ -211,17 +153,6 @@ def _shared(names: dict[Path, Path]) -> list[Path]:
     """Return the images whose name another image has too, upper and lower case alike."""
     counts = Counter(str(name).lower() for name in names.values())
     return [image for image, name in names.items() if counts[str(name).lower()] > 1]
-
-
-def _with(result: Path, suffix: str) -> Path:
-    """Append a suffix; a name may hold dots of its own."""
-    return result.with_name(result.name + suffix)
-
-
-def _wait(waiting: deque, on_done: Callable[[Path], None]) -> None:
-    image, job = waiting.popleft()
-    job.result()
-    on_done(image)
 
 
 if __name__ == "__main__":

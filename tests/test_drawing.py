@@ -9,6 +9,7 @@ from PIL import Image
 
 from deeplab_mnv2.config import IGNORE_LABEL
 from deeplab_mnv2.tasks.segmentation.drawing import (
+    add_legend,
     change_layer_uri,
     class_layer_uri,
     colourize,
@@ -37,6 +38,23 @@ def test_overlay_leaves_background_and_void_bare():
     bare = (LABEL == 0) | (LABEL == IGNORE_LABEL)
     np.testing.assert_array_equal(painted[bare], IMAGE[bare])
     assert painted[0, 1].tolist() == [114, 50, 50]
+
+
+def test_a_legend_names_the_colours_below_the_picture():
+    picture = Image.new("RGB", (200, 60), "red")
+    assert add_legend(picture, []) is picture
+    one = np.asarray(add_legend(picture, [(2, "cat")]))
+    assert (one[:60] == np.asarray(picture)).all()
+    strip = one[60:].reshape(-1, 3).tolist()
+    # Green is the second class's colour; the text is black on white.
+    assert [0, 128, 0] in strip
+    assert [255, 255, 255] in strip
+    assert min(map(sum, strip)) < 60
+    assert [128, 0, 0] not in strip
+    # As many lines as the names take.
+    many = add_legend(picture, [(index, "tricycle") for index in range(1, 9)])
+    assert many.height - 60 == 4 * (len(one) - 60)
+    assert many.width == 200
 
 
 def test_errors_are_red_and_void_white():

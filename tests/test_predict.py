@@ -1,5 +1,6 @@
 """From arguments to results: names, misses, and the command as a user runs it."""
 
+import csv
 import os
 import subprocess
 import sys
@@ -12,7 +13,8 @@ from PIL import Image
 from deeplab_mnv2 import weights
 from deeplab_mnv2.data.label_files import LabelValues, read_label
 from deeplab_mnv2.errors import UserError
-from deeplab_mnv2.predict import find_images, predict, save
+from deeplab_mnv2.predict import find_images
+from deeplab_mnv2.tasks.segmentation.predictions import save, segment
 from deeplab_mnv2.tasks.segmentation.segmenter import Segmentation, Segmenter
 from tests.support.random_weights import random_weights
 
@@ -164,19 +166,29 @@ def test_predict_writes_results_and_names_damaged_images(photos):
     segmenter = Segmenter(weights.build(random_weights(**TINY)))
     results, _ = find_images(["a"], Path("out"))
     done = []
-    failures = predict(segmenter, results, probabilities=True, on_done=done.append)
+    failures = segment(segmenter, results, Path("out"), probabilities=True, on_done=done.append)
     assert sorted(done) == sorted(results)
     assert len(failures) == 1
     assert "a/damaged.jpg" in failures[0]
     label = read_label(Path("out/deep/y.png"), LabelValues(3))
     assert (label == segmenter(photos / "a/deep/y.PNG").label).all()
+    painted = {*np.unique(label).tolist()} - {0}
     with Image.open("out/deep/y_overlay.jpg") as overlay:
-        assert overlay.size == (30, 20)
+        assert overlay.width == 30
+        # Below the photograph stands what its colours mean.
+        assert (overlay.height > 20) == bool(painted)
+    with Path("out/predictions.csv").open(newline="") as file:
+        head, *rows = csv.reader(file)
+    assert head == ["image", "class", "share"]
+    shares = {name: float(share) for image, name, share in rows if image.endswith("y.PNG")}
+    expected = {f"class {id}": (label == id).mean() for id in np.unique(label).tolist()}
+    assert shares == pytest.approx(expected, abs=1e-6)
     with np.load("out/deep/y.npz") as file:
         assert file["probabilities"].shape == (20, 30, 3)
         assert file["probabilities"].dtype == np.float16
         np.testing.assert_allclose(file["probabilities"].sum(-1), 1, atol=2e-3)
     assert sorted(p.name for p in Path("out").rglob("*.*")) == [
+        "predictions.csv",
         "x.npz",
         "x.png",
         "x_overlay.jpg",

@@ -2,15 +2,18 @@
 
 import base64
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from deeplab_mnv2.config import IGNORE_LABEL
 from deeplab_mnv2.data.palette import voc_palette
 
-_RED, _BLUE, _WHITE = (230, 40, 40), (60, 130, 240), (255, 255, 255)
+_RED, _BLUE, _WHITE, _BLACK = (230, 40, 40), (60, 130, 240), (255, 255, 255), (0, 0, 0)
+# Height of a legend's text in pixels, however small the picture.
+_LEAST_TEXT = 12
 
 
 def colourize(label: np.ndarray) -> np.ndarray:
@@ -23,6 +26,35 @@ def overlay(image: np.ndarray, label: np.ndarray, *, opacity: float = 0.6) -> np
     painted = (1 - opacity) * image + opacity * colourize(label)
     bare = (label == 0) | (label == IGNORE_LABEL)
     return np.where(bare[..., None], image, painted.astype(np.uint8))
+
+
+def add_legend(picture: Image.Image, classes: Sequence[tuple[int, str]]) -> Image.Image:
+    """Return a picture with a strip below it that names classes, by their ids, in VOC's colours.
+
+    The strip has as many lines as the names take; the text grows with the picture.
+    """
+    if not classes:
+        return picture
+    size = max(_LEAST_TEXT, min(picture.size) // 28)
+    font = ImageFont.load_default(size=size)
+    line, gap = 2 * size, size // 2
+    # Where each name begins: left edge and number of the line.
+    places, left, row = [], gap, 0
+    for _, name in classes:
+        width = round(size + gap + font.getlength(name) + 2 * gap)
+        if left > gap and left + width > picture.width:
+            left, row = gap, row + 1
+        places.append((left, row))
+        left += width
+    whole = Image.new("RGB", (picture.width, picture.height + (row + 1) * line), _WHITE)
+    whole.paste(picture)
+    draw = ImageDraw.Draw(whole)
+    for (index, name), (left, row) in zip(classes, places, strict=True):
+        top = picture.height + row * line + gap
+        colour = tuple(voc_palette()[index].tolist())
+        draw.rectangle((left, top, left + size, top + size), fill=colour)
+        draw.text((left + size + gap, top + size / 2), name, _BLACK, font, anchor="lm")
+    return whole
 
 
 def errors(image: np.ndarray, label: np.ndarray, prediction: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ from deeplab_mnv2.data.decode import Photo
 from deeplab_mnv2.data.palette import voc_palette
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.models.deeplab import DeepLab
-from deeplab_mnv2.tasks.segmentation.drawing import overlay, photo_uri
+from deeplab_mnv2.tasks.segmentation.drawing import add_legend, overlay, photo_uri
 from deeplab_mnv2.tasks.segmentation.windows import WINDOW, Canvas
 from deeplab_mnv2.weights.model_weights import number_classes
 
@@ -57,11 +57,16 @@ class Segmentation:
     probabilities: np.ndarray | None = None
     path: Path | None = None
 
-    def overlay(self, *, opacity: float = 0.6) -> Image.Image:
-        """Return the photograph with its classes painted over in VOC's colours."""
+    def overlay(self, *, opacity: float = 0.6, legend: bool = False) -> Image.Image:
+        """Return the photograph with its classes painted over in VOC's colours.
+
+        With a `legend` below it: the classes but the first, which stays bare, largest first.
+        """
         bands = [slice(top, top + _ROWS) for top in range(0, len(self.label), _ROWS)]
         painted = [overlay(self.photo[b], self.label[b], opacity=opacity) for b in bands]
-        return Image.fromarray(np.concatenate(painted))
+        picture = Image.fromarray(np.concatenate(painted))
+        named = [(index, self.class_names[index]) for index, _ in self._shares() if index]
+        return add_legend(picture, named) if legend else picture
 
     def palette_image(self) -> Image.Image:
         """Return the class ids as a palette image in VOC's colours; saved as PNG, a label file."""
