@@ -14,12 +14,15 @@ from deeplab_mnv2 import weights
 from deeplab_mnv2.config import Config
 from deeplab_mnv2.data.classes import VOC_CLASSES
 from deeplab_mnv2.data.discovery import discover
+from deeplab_mnv2.errors import UserError
 
 # As often as training shows every image, within bounds of the number of steps.
 _EPOCHS, _LEAST, _MOST = 60, 300, 3000
 
 
 def get_config(root: str = "") -> Config:
+    if not root:
+        raise UserError("Give the folder of your images after a colon: --config folder:PATH.")
     found = discover(root)
     for sentence in found.assumed:
         print(f"folder: {sentence}")

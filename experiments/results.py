@@ -52,6 +52,8 @@ _SHORT_HEADER = (
     "| --- | --- | --- | --- | --- | ---: | ---: |\n"
 )
 
+# The page of whoever's own data, which no row can be of.
+_OWN = "folder"
 # What the score of each task is called, by its key in `eval.json`.
 _SCORES = {"miou": "mIoU", "top1": "top-1", "ap": "AP", "ap50": "AP50"}
 
@@ -130,7 +132,7 @@ def table() -> str:
             lines.append(_seeds_line(group))
         run.add(group[0][0]["experiment"])
     for path in sorted(HERE.glob("*.py")):
-        if path.stem not in run and "\ndef get_config(" in path.read_text():
+        if path.stem not in {*run, _OWN} and "\ndef get_config(" in path.read_text():
             _, config = experiment.load(str(path))
             lines.append(_not_run(path.stem, config))
     return _HEADER + "".join(lines)

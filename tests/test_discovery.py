@@ -204,3 +204,36 @@ def test_the_page(tmp_path, capsys):
     assert dataclasses.is_dataclass(config.data.train)
     config.check()
     assert "folder: labels hold 0, 255: 2 classes (background, object)" in capsys.readouterr().out
+
+
+def test_the_page_without_a_folder():
+    with pytest.raises(UserError, match="--config folder:PATH"):
+        experiment.load("folder")
+
+
+def test_cityscapes_as_it_is_unpacked(tmp_path):
+    _, config = experiment.load(f"cityscapes:{tmp_path}")
+    for split in ("train", "val"):
+        name = f"{split}/aachen/aachen_00{{}}"
+        write(
+            tmp_path,
+            [7, 33, 0, 4],
+            f"leftImg8bit/{name}_leftImg8bit.png",
+            f"gtFine/{name}_gtFine_labelIds.png",
+            2,
+        )
+        write(tmp_path, [1], f"leftImg8bit/{name}.png", f"gtFine/{name}_gtFine_instanceIds.png", 1)
+        for other in (tmp_path / "leftImg8bit" / split).glob("*/aachen_00???.png"):
+            other.unlink()
+    source = config.data.train.open()
+    assert len(source) == 2
+    assert list(dict.fromkeys(source[0]["label"][0].tolist())) == [0, 18, 255]
+    assert config.model.num_classes == len(config.data.val.class_names) == 19
+
+
+def test_camvid_as_it_is_published(tmp_path):
+    _, config = experiment.load(f"camvid:{tmp_path}")
+    for split in ("train", "val"):
+        write(tmp_path, [0, 10, 11], f"{split}/{{}}.png", f"{split}annot/{{}}.png", 2)
+    assert list(dict.fromkeys(config.data.val.open()[0]["label"][0].tolist())) == [0, 10, 255]
+    assert config.model.num_classes == len(config.data.train.class_names) == 11

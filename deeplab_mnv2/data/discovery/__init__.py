@@ -35,8 +35,8 @@ def discover(root: str) -> Found:
         UserError: there are no images with labels, or what the labels mean cannot be told.
     """
     folder = Path(os.path.expanduser(root))
-    if not root or not folder.is_dir():
-        raise UserError(f"{root or 'Nothing'} is no folder; give the one that holds your images.")
+    if not folder.is_dir():
+        raise UserError(f"{root} is no folder; give the one that holds your images.")
     problems: list[str] = []
     files = files_below(folder, problems)
     if problems:
