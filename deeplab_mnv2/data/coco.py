@@ -2,26 +2,19 @@
 
 import dataclasses
 import functools
-import json
-import math
 import os
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from deeplab_mnv2.config.checks import Section
 from deeplab_mnv2.data.boxes import Objects, box_example, boxes_digest, check_size
+from deeplab_mnv2.data.coco_file import SHOWN, CocoFile, is_number, read_coco
 from deeplab_mnv2.data.decode import read_image
 from deeplab_mnv2.data.places import absent, place, require_folder
 from deeplab_mnv2.errors import UserError
-from deeplab_mnv2.files import reason
-
-# Beyond this, what a number means can no longer be computed with.
-_LARGEST = 1e9
-# Characters of a value that an error shows.
-_SHOWN = 80
 
 
 @dataclasses.dataclass
@@ -113,31 +106,13 @@ class CocoSource:
 
 @functools.lru_cache(maxsize=4)
 def _read(path: Path, folder: Path, modified: int, size: int) -> CocoSource:
-    content = _load(path)
-    categories, images, annotations = (
-        _entries(content, key, path) for key in ("categories", "images", "annotations")
-    )
-    names: dict[int, str] = {}
-    for where, entry in categories:
-        number, name = _id(entry, "id", where), entry.get("name")
-        if not isinstance(name, str) or not name.strip():
-            raise UserError(f"{where} has no name; give the category one.")
-        if number in names or name in names.values():
-            raise UserError(f"{where} has the id or name of another one; give each its own.")
-        names[number] = name
-    files: dict[int, tuple[str, tuple[int, int]]] = {}
-    for where, entry in images:
-        number = _id(entry, "id", where)
-        if number in files:
-            raise UserError(f"{where} has the id {number}, as another one has; give each its own.")
-        files[number] = _file_name(entry, where), _size(entry, where)
-    if not names or not files:
-        lacking = "images" if names else "categories"
-        raise UserError(f"{path} holds no {lacking}; add some or choose another file.")
-    category_ids, image_ids = tuple(sorted(names)), tuple(sorted(files))
+    found = read_coco(path, _without_outline)
+    category_ids, image_ids = tuple(found.categories), tuple(found.images)
     labels = {number: label for label, number in enumerate(category_ids)}
     places = {number: place for place, number in enumerate(image_ids)}
-    rows = np.array([_row(entry, where, labels, places) for where, entry in annotations])
+    rows = np.array(
+        [_row(found, entry, where, labels, places) for where, entry in found.annotations]
+    )
     rows = rows.reshape(-1, 8)
     whole = (rows[:, 4:6] > rows[:, 2:4]).all(axis=1)
     kept = rows[whole]
@@ -146,11 +121,11 @@ def _read(path: Path, folder: Path, modified: int, size: int) -> CocoSource:
     return CocoSource(
         file=path,
         folder=folder,
-        class_names=tuple(names[number] for number in category_ids),
+        class_names=tuple(found.categories.values()),
         category_ids=category_ids,
         image_ids=image_ids,
-        names=tuple(files[number][0] for number in image_ids),
-        sizes=tuple(files[number][1] for number in image_ids),
+        names=tuple(name for name, _ in found.images.values()),
+        sizes=tuple(size for _, size in found.images.values()),
         objects=Objects(
             kept[:, 2:6], kept[:, 1].astype(np.int64), kept[:, 7] > 0, kept[:, 6].copy()
         ),
@@ -159,54 +134,25 @@ def _read(path: Path, folder: Path, modified: int, size: int) -> CocoSource:
     )
 
 
-def _load(path: Path) -> Mapping[str, Any]:
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            content = json.load(file, object_hook=_without_outline)
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not valid JSON ({reason(error)}).") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} holds no JSON object, as COCO's files do.")
-    return content
-
-
 def _without_outline(entry: dict[str, Any]) -> dict[str, Any]:
     # Outlines are nine tenths of COCO's file, and gigabytes once read.
     entry.pop("segmentation", None)
     return entry
 
 
-def _entries(
-    content: Mapping[str, Any], key: str, path: Path
-) -> list[tuple[str, Mapping[str, Any]]]:
-    """Return the entries of a list, each with how an error names it."""
-    entries = content.get(key)
-    if not isinstance(entries, list):
-        raise UserError(f"{path} has no list of {key}, as COCO's files have.")
-    singular = {"categories": "category"}.get(key, key[:-1])
-    named = []
-    for position, entry in enumerate(entries):
-        where = f"{path}, {singular} {position},"
-        if not isinstance(entry, dict):
-            raise UserError(f"{where} is no JSON object; correct or remove it.")
-        named.append((where, entry))
-    return named
-
-
 def _row(
-    entry: Mapping[str, Any], where: str, labels: Mapping[int, int], places: Mapping[int, int]
+    file: CocoFile,
+    entry: Mapping[str, Any],
+    where: str,
+    labels: Mapping[int, int],
+    places: Mapping[int, int],
 ) -> tuple[float, ...]:
     """Return the image's place, the class, the box, the area, and whether it is a crowd."""
-    image, category = _id(entry, "image_id", where), _id(entry, "category_id", where)
-    for key, number, known in (("image_id", image, places), ("category_id", category, labels)):
-        if number not in known:
-            raise UserError(
-                f"{where} has the {key} {number}, which the file does not list; add or correct it."
-            )
+    image, category = file.owners(entry, where)
     box = entry.get("bbox")
-    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
+    if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
         raise UserError(
-            f"{where} has the bbox {str(box)[:_SHOWN]}; it must be four numbers: x, y, width and "
+            f"{where} has the bbox {str(box)[:SHOWN]}; it must be four numbers: x, y, width and "
             "height in pixels."
         )
     left, top, width, height = map(float, box)
@@ -215,46 +161,9 @@ def _row(
             f"{where} has the bbox {box}, of a negative size; it must be x, y, width and height."
         )
     area, crowd = entry.get("area", width * height), entry.get("iscrowd", 0)
-    if not _is_number(area) or area < 0:
-        raise UserError(
-            f"{where} has the area {str(area)[:_SHOWN]}; it must be a number of pixels."
-        )
+    if not is_number(area) or area < 0:
+        raise UserError(f"{where} has the area {str(area)[:SHOWN]}; it must be a number of pixels.")
     if crowd not in (0, 1):
-        raise UserError(f"{where} has iscrowd {str(crowd)[:_SHOWN]}; it must be 0 or 1.")
+        raise UserError(f"{where} has iscrowd {str(crowd)[:SHOWN]}; it must be 0 or 1.")
     edges = (top, left, top + height, left + width)
     return (places[image], labels[category], *edges, float(area), float(crowd))
-
-
-def _id(entry: Mapping[str, Any], key: str, where: str) -> int:
-    value = entry.get(key)
-    if type(value) is not int:
-        raise UserError(f"{where} has the {key} {str(value)[:_SHOWN]}; it must be a whole number.")
-    if abs(value) >= 2**63:
-        raise UserError(f"{where} has a {key} of more than 63 bits; number from 1.")
-    return value
-
-
-def _file_name(entry: Mapping[str, Any], where: str) -> str:
-    name = entry.get("file_name")
-    if not isinstance(name, str) or not name or "\0" in name:
-        raise UserError(f"{where} has no file_name; add it.")
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts:
-        raise UserError(
-            f"{where} has the file_name {name[:_SHOWN]!r}, which is outside the folder of images; "
-            "make it a path below that folder."
-        )
-    return name
-
-
-def _size(entry: Mapping[str, Any], where: str) -> tuple[int, int]:
-    sides = entry.get("height", 0), entry.get("width", 0)
-    if not all(type(side) is int and 0 <= side < _LARGEST for side in sides):
-        raise UserError(f"{where} has a height or width that is no number of pixels; correct it.")
-    return sides
-
-
-def _is_number(value: Any) -> bool:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    # Of whole numbers too large for a float, the comparison comes first.
-    return is_number and -_LARGEST < value < _LARGEST and math.isfinite(value)
