@@ -3,15 +3,18 @@
     python -m deeplab_mnv2.train --config folder:PATH
 
 PATH holds images and label PNGs in two folders, with or without splits (`images/ masks/`,
-`train/images train/masks`, `train trainannot`), labels beside their images, VOC's layout, or images
-with labelme's JSON files. Splits, classes and the values of labels are found out, and what was
-assumed is printed; a `classes.txt` in PATH names the classes, one a line. Starts from the package's
-weights: the network knows photographs already, so that a few dozen are enough for a first result.
+`train/images train/masks`, `train trainannot`), labels beside their images, VOC's layout, or
+outlines of labelme's or in COCO's format. Splits, classes and the values of labels are found out,
+and what was assumed is printed; a `classes.txt` in PATH names the classes, one a line. Starts from
+the package's weights: the network knows photographs already, so that a few dozen are enough for a
+first result.
 """
+
+import numpy as np
 
 import voc_small
 from deeplab_mnv2 import weights
-from deeplab_mnv2.config import Config
+from deeplab_mnv2.config import Config, EvaluationConfig, Source
 from deeplab_mnv2.data.classes import VOC_CLASSES
 from deeplab_mnv2.data.discovery import discover
 from deeplab_mnv2.errors import UserError
@@ -32,8 +35,18 @@ def get_config(root: str = "") -> Config:
     config.train.init_weights = str(weights.PACKAGED)
     if found.train.class_names != VOC_CLASSES:
         config.train.init_parts = ("backbone", "aspp")
+    # Sizes that fit the images, whatever VOC's are.
+    config.evaluation = EvaluationConfig()
+    config.data.crop_size = min(config.data.crop_size, _side(found.train.open()))
     config.train.batch_size = 8
     steps = _EPOCHS * len(found.train.open()) // config.train.batch_size
     config.train.total_steps = min(max(steps, _LEAST), _MOST)
     config.train.eval_every = config.train.total_steps // 3
     return config
+
+
+def _side(source: Source) -> int:
+    """Return the longer side of usual images, rounded up to what a crop can have."""
+    chosen = np.linspace(0, len(source) - 1, min(9, len(source))).astype(int).tolist()
+    longest = np.median([max(source[index]["image"].shape[:2]) for index in chosen])
+    return 16 * int(np.ceil((longest - 1) / 16)) + 1

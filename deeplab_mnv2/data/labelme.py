@@ -178,7 +178,7 @@ def draw_shapes(
                 f"({', '.join(class_names)[:_SHOWN]}); correct it or the list of classes."
             )
         kind = shape.get("shape_type", "polygon")
-        if kind not in _DRAWERS:
+        if not isinstance(kind, str) or kind not in _DRAWERS:
             raise UserError(
                 f"{where} is a {str(kind)[:_SHOWN]}, which encloses nothing; make it a polygon, "
                 "rectangle, circle or mask, or remove it."
@@ -243,7 +243,8 @@ def _photo(path: Path, content: Mapping[str, Any]) -> Path:
         UserError: there is none.
     """
     for found in _candidates(path, content["imagePath"]):
-        if found.is_file():
+        # Not Path.is_file, which lets a name that is too long end in an error.
+        if os.path.isfile(found):
             return found
     raise UserError(
         f"The image of {path}, {content['imagePath'][:_SHOWN]!r}, is not beside it; put it there."

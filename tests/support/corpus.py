@@ -46,6 +46,13 @@ from tests.support.mutations import (
     mutate_tail,
     mutate_words,
 )
+from tests.support.outline_files import (
+    coco_masks,
+    labelme,
+    read_outlines,
+    write_coco_masks,
+    write_labelme,
+)
 from tests.support.random_weights import random_weights
 from tests.support.tiny_runs import segmentation
 
@@ -296,6 +303,15 @@ def _boxes() -> dict[str, Sample]:
     }
 
 
+def _outlines() -> dict[str, Sample]:
+    mutations = (mutate_json, mutate_json, mutate_bytes)
+    kinds = {"labelme": (write_labelme, labelme), "coco outlines": (write_coco_masks, coco_masks)}
+    return {
+        name: Sample(write, partial(read_outlines, of=data_set), mutations)
+        for name, (write, data_set) in kinds.items()
+    }
+
+
 _JSON = (mutate_json, mutate_json, mutate_bytes)
 _ZIP = (mutate_member, mutate_member, mutate_bytes)
 _RUNS: dict[str, tuple[Mutate, ...]] = {
@@ -307,6 +323,7 @@ SAMPLES = {
     **_images(),
     **_labels(),
     **_boxes(),
+    **_outlines(),
     "list": Sample(
         partial(write_folder, target="ImageSets/Segmentation/train.txt"),
         read_list,

@@ -2,11 +2,13 @@
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from deeplab_mnv2.config import DataSet
+from deeplab_mnv2.data.coco_masks import CocoMasks
 from deeplab_mnv2.data.discovery.classes import CLASS_FILE, COLOUR_FILES, find_classes, listed
-from deeplab_mnv2.data.discovery.splits import choose_splits, find_pair, grouped
+from deeplab_mnv2.data.discovery.splits import choose_splits, find_pair, grouped, template
 from deeplab_mnv2.data.folder import Folder, is_voc, read_class_names
 from deeplab_mnv2.data.labelme import Labelme, labels_of, read_labelme
 from deeplab_mnv2.data.photographs import files_below, is_image
@@ -29,7 +31,8 @@ def discover(root: str) -> Found:
     """Return the data sets of a folder in one of the layouts that people use.
 
     That is images and label PNGs in folders with or without splits, labels beside images, VOC's
-    layout, and labelme's files. Every label file is read to learn the classes, unless VOC's.
+    layout, labelme's files, and outlines in COCO's format. Every label file is read to learn the
+    classes, unless they are VOC's.
 
     Raises:
         UserError: there are no images with labels, or what the labels mean cannot be told.
@@ -43,8 +46,11 @@ def discover(root: str) -> Found:
         raise UserError(problems[0])
     if is_voc(folder):
         return _voc(folder)
-    if outlines := [path for path in files if path.suffix == ".json" and _is_labelme(path)]:
-        return _labelme(folder, outlines)
+    outlines = [path for path in files if path.suffix == ".json"]
+    if found := [path for path in outlines if _holds(path, "shapes", "imagePath")]:
+        return _labelme(folder, found)
+    if found := [path for path in outlines if _holds(path, "annotations", "categories")]:
+        return _coco(folder, found)
     return _folders(folder, [path for path in files if is_image(path)])
 
 
@@ -117,6 +123,55 @@ def _labelme(root: Path, files: list[Path]) -> Found:
     return Found(sets[0], sets[1], ("outlines of labelme's", told, f"{listed(names)}: {whence}"))
 
 
-def _is_labelme(path: Path) -> bool:
-    """Return whether a file is labelme's."""
-    return b'"shapes"' in path.read_bytes()
+def _coco(root: Path, files: list[Path]) -> Found:
+    """Return what is in files in COCO's format."""
+    groups: dict[str, dict[str, Path]] = {}
+    for path in files:
+        name, split = template(path.relative_to(root))
+        groups.setdefault(name, {})[split] = path
+    # COCO itself has keypoints too.
+    chosen = [name for name in groups if "instances" in name] if len(groups) > 1 else [*groups]
+    if len(chosen) != 1:
+        raise UserError(
+            f"{root} has annotations in {' and '.join(sorted(groups)[:3])}; put them in one file, "
+            "or one for each split."
+        )
+    annotations = chosen[0]
+    train, val, told = choose_splits(groups[annotations])
+    layout = CocoMasks(root=str(root), split=train, annotations=annotations, long_side=LONG_SIDE)
+    layout.images = _images_of(root, annotations, groups[annotations])
+    sets = [dataclasses.replace(layout, split=split) for split in (train, val)]
+    names = sets[0].class_names
+    if names != sets[1].class_names:
+        raise UserError(
+            f"{train} and {val} of {root} have different categories ({', '.join(names)[:200]} and "
+            f"{', '.join(sets[1].class_names)[:200]}); give both the same."
+        )
+    where = f"outlines in COCO's format, images in {layout.images}"
+    return Found(sets[0], sets[1], (where, told, listed(names)))
+
+
+def _images_of(root: Path, annotations: str, files: Mapping[str, Path]) -> str:
+    """Return the folder of the images that files in COCO's format list, `{split}` in it."""
+    beside = os.path.dirname(annotations) or "."
+    usual = (beside, "{split}", "images/{split}", "{split}/images", "images", ".")
+    names: dict[str, str] = {}
+    for split in files:
+        file = CocoMasks(root=str(root), split=split, annotations=annotations).file()
+        names[split], _ = next(iter(file.images.values()))
+    for folder in usual:
+        if "{split}" in folder and "" in names:
+            continue
+        if all((root / folder.replace("{split}", s) / n).is_file() for s, n in names.items()):
+            return folder
+    split, name = next(iter(names.items()))
+    raise UserError(
+        f"{root} does not hold {name}, which {files[split]} lists, in any folder that is usual; "
+        "write an experiment with CocoMasks(images=...)."
+    )
+
+
+def _holds(path: Path, *keys: str) -> bool:
+    """Return whether a JSON file has keys, wherever they are; it may be damaged."""
+    content = path.read_bytes()
+    return all(f'"{key}"'.encode() in content for key in keys)

@@ -14,12 +14,13 @@ from deeplab_mnv2.errors import UserError
 # How people call what is trained on and what is scored, in the order of preference.
 _TRAIN = ("trainaug", "train", "training")
 _SCORED = ("val", "valid", "validation", "test", "testing")
-# A folder's name with the name of a split in it: train, train_masks, trainannot, images-train.
+# A name with that of a split in it: train, train_masks, trainannot, images-train, train2017.
 _FOLDER = re.compile(
-    rf"(?P<before>|.*[_-])(?P<split>{'|'.join(_TRAIN + _SCORED)})"
+    rf"(?P<before>|.*[_-])(?P<split>({'|'.join(_TRAIN + _SCORED)})\d*)"
     r"(?P<after>|[_-].*|(annot|mask|label|gt|image|img).*)",
     re.IGNORECASE,
 )
+_DIGITS = "0123456789"
 # Of examples without splits, the percentage that is trained on; the rest is scored.
 _SHARE = 80
 # Files of each split that are looked at to tell labels from photographs, and the colours that a
@@ -47,14 +48,20 @@ def grouped(root: Path, files: Sequence[Path]) -> dict[str, Group]:
     """
     groups: dict[str, Group] = {}
     for path in files:
-        parts, split = list(path.parent.relative_to(root).parts), ""
-        for place, part in enumerate(parts):
-            if match := _FOLDER.fullmatch(part):
-                split = match["split"]
-                parts[place] = f"{match['before']}{{split}}{match['after']}"
-                break
-        groups.setdefault("/".join(parts) or ".", {}).setdefault(split, []).append(path)
+        folder, split = template(path.parent.relative_to(root))
+        groups.setdefault(folder, {}).setdefault(split, []).append(path)
     return groups
+
+
+def template(path: Path) -> tuple[str, str]:
+    """Return a path with `{split}` for the first name of a split in it, and that name or ""."""
+    parts = list(path.parts)
+    for place, part in enumerate(parts):
+        name, dot, suffix = part.partition(".")
+        if match := _FOLDER.fullmatch(name):
+            parts[place] = f"{match['before']}{{split}}{match['after']}{dot}{suffix}"
+            return "/".join(parts), match["split"]
+    return "/".join(parts) or ".", ""
 
 
 def choose_splits(names: Iterable[str]) -> tuple[str, str, str]:
@@ -63,7 +70,7 @@ def choose_splits(names: Iterable[str]) -> tuple[str, str, str]:
     Raises:
         UserError: there is nothing to train on.
     """
-    known = {name.lower(): name for name in names}
+    known = {name.lower().rstrip(_DIGITS): name for name in sorted(names)}
     train = next((known[name] for name in _TRAIN if name in known), None)
     val = next((known[name] for name in _SCORED if name in known), None)
     if train is not None and val is not None:
