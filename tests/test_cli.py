@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.parametrize(
-    "command", ["train", "evaluate", "predict", "export", "compare", "doctor", "costs"]
+    "command", ["train", "evaluate", "predict", "export", "compare", "doctor", "costs", "sweep"]
 )
 def test_help_fits_a_screen(command, command_line):
     code, said = command_line(command, "--help")

@@ -61,20 +61,6 @@ def test_first_weights_move_by_a_millionth(tmp_path):
     assert np.abs(moved).max() < 1e-5
 
 
-def test_flags_of_the_experiment_are_passed_on():
-    given = [
-        "--seeds",
-        "3",
-        "--config",
-        "a.py:b",
-        "--config.train.seed=1",
-        "-config.x",
-        "2",
-        "--o=1",
-    ]
-    assert steadiness.experiment_arguments(given) == given[2:7]
-
-
 def test_vectors_are_narrower_than_the_widest():
     assert steadiness.narrower_vectors(["avx", "avx2", "avx512f", "amx_bf16"]) == "AVX2"
     assert steadiness.narrower_vectors(["avx", "avx2"]) == "AVX"

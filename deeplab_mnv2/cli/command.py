@@ -5,8 +5,8 @@ import difflib
 import re
 import sys
 import tempfile
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import cv2
@@ -77,6 +77,19 @@ def experiment_name() -> str:
 def is_experiment_given() -> bool:
     """Return whether `--config` or one of its fields is on the command line."""
     return _is_given
+
+
+def configured(arguments: list[str], default_config: str = QUICKSTART) -> Config:
+    """Return the config that `--config` and its fields among some arguments give.
+
+    Raises:
+        UserError: there is no such page, field or value.
+    """
+    values = flags.FlagValues()
+    rest = _load_experiment(arguments, default_config, values)
+    with _plainly():
+        values(["", *(a for a in rest if a.lstrip("-").startswith("config."))])
+    return values.config
 
 
 def numbers(flag: str, texts: list[str]) -> tuple[float, ...]:
@@ -161,9 +174,17 @@ def _start() -> None:
 def _parse(argv: list[str], default_config: str) -> list[str]:
     """Parse the flags, load the experiment, and return the command and what is left over."""
     if "config" in flags.FLAGS:
-        argv = _load_experiment(argv, default_config)
-    try:
+        delattr(flags.FLAGS, "config")
+        argv = _load_experiment(argv, default_config, flags.FLAGS)
+    with _plainly():
         return flags.FLAGS(argv)
+
+
+@contextmanager
+def _plainly() -> Iterator[None]:
+    """Turn what is wrong with flags into one sentence."""
+    try:
+        yield
     except flags.UnrecognizedFlagError as error:
         names = [f"--{name}" for name in flags.FLAGS]
         raise UserError(
@@ -173,8 +194,8 @@ def _parse(argv: list[str], default_config: str) -> list[str]:
         raise UserError(f"{str(error).splitlines()[0].removeprefix('flag ')}.") from error
 
 
-def _load_experiment(argv: list[str], default_config: str) -> list[str]:
-    """Replace the flag `--config FILE` by those of the config's fields; return the other flags."""
+def _load_experiment(argv: list[str], default_config: str, values: flags.FlagValues) -> list[str]:
+    """Define flags for the fields of the config that `--config FILE` names; return all others."""
     global _page, _is_given
     reference, rest = default_config, []
     waiting = iter(argv)
@@ -189,13 +210,13 @@ def _load_experiment(argv: list[str], default_config: str) -> list[str]:
         raise UserError("Give --config FILE, the experiment that names the data to look at.")
     _page, config = experiment.load(reference)
     rest = experiment.choose_objects(config, rest, "config")
-    delattr(flags.FLAGS, "config")
-    try:
-        config_flags.DEFINE_config_dataclass("config", config, sys_argv=rest)
-    except (KeyError, AttributeError) as error:
-        raise _unknown_field(rest, error) from error
-    except (flags.Error, ValueError, TypeError) as error:
-        raise UserError(f"{str(error).splitlines()[0].removeprefix('flag ')}.") from error
+    with _plainly():
+        try:
+            config_flags.DEFINE_config_dataclass(
+                "config", config, flag_values=values, sys_argv=rest
+            )
+        except (KeyError, AttributeError) as error:
+            raise _unknown_field(rest, error) from error
     return rest
 
 

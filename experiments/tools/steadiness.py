@@ -14,7 +14,6 @@ resumes; copies that have finished are only scored again.
 import dataclasses
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -28,7 +27,7 @@ from absl import flags
 from flax import nnx
 from scipy import stats
 
-from deeplab_mnv2 import weights
+from deeplab_mnv2 import sweep, weights
 from deeplab_mnv2.cli import command
 from deeplab_mnv2.config import Config
 from deeplab_mnv2.errors import UserError
@@ -106,7 +105,7 @@ def train(copy: Copy, config: Config, folder: Path, given: list[str]) -> float:
         UserError: the training failed.
     """
     workdir = folder / copy.name
-    arguments = [*given, f"--workdir={workdir}", f"--config.train.seed={copy.seed}"]
+    arguments = [*given, f"--config.train.seed={copy.seed}"]
     environment = dict(os.environ)
     if copy.disturbance == "vectors":
         isa = narrower_vectors(machine()["vectors"])
@@ -118,11 +117,7 @@ def train(copy: Copy, config: Config, folder: Path, given: list[str]) -> float:
         arguments.append(f"--config.train.init_weights={start}")
     # A finished run is not trained again, but refused if it was made with other settings.
     with _one_core() if copy.disturbance == "threads" else nullcontext():
-        done = subprocess.run(
-            [sys.executable, "-m", "deeplab_mnv2.train", *arguments], env=environment, check=False
-        )
-    if done.returncode:
-        raise UserError(f"The training of {workdir} ended with an error; correct what it says.")
+        sweep.train(arguments, workdir, environment)
     return json.loads((workdir / "eval.json").read_text())[task_of(config).score]
 
 
@@ -172,18 +167,6 @@ def _disturbed_weights(config: Config, seed: int, path: Path) -> None:
     weights.save(path, weights.from_model(network, provenance, config.data.train.class_names))
 
 
-def experiment_arguments(arguments: list[str]) -> list[str]:
-    """Return those of a command's arguments that choose the experiment and its fields."""
-    found, is_value = [], False
-    for argument in arguments:
-        name = argument.lstrip("-").partition("=")[0]
-        is_config = argument.startswith("-") and (name == "config" or name.startswith("config."))
-        if is_config or is_value:
-            found.append(argument)
-        is_value = is_config and "=" not in argument
-    return found
-
-
 def main() -> None:
     """Train the copies and print the table."""
     given = flags.FLAGS
@@ -197,7 +180,7 @@ def main() -> None:
     command.require_writable(output, "--output")
     found = copies(given.seeds, given.disturbances)
     for copy in found:
-        copy.score = train(copy, given.config, output, experiment_arguments(sys.argv[1:]))
+        copy.score = train(copy, given.config, output, sweep.experiment_arguments(sys.argv[1:]))
         print(f"{copy.name}: {100 * copy.score:.2f} %", flush=True)
     result = summary(found)
     for name, text in (

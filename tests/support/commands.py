@@ -7,7 +7,7 @@ import sys
 import warnings
 from pathlib import Path
 
-_NAMES = ("train", "evaluate", "predict", "export", "compare", "doctor", "costs")
+_NAMES = ("train", "evaluate", "predict", "export", "compare", "doctor", "costs", "sweep")
 # A server of its own, because a process in which JAX runs threads must not fork.
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload([f"deeplab_mnv2.{name}" for name in _NAMES])
