@@ -174,6 +174,9 @@ def _print(surveys: list[Survey]) -> None:
         console.print(f"{split.data_set.split}: {examples:,} examples, {void:.1f} % void")
     if surveys:
         console.print(_class_table(surveys))
+        # Median-frequency balancing, as a line to paste.
+        listed = ",".join(f"{weight:g}" for weight in surveys[0].class_weights)
+        console.print(Text(f"--config.loss.class_weights={listed}"), soft_wrap=True)
 
 
 def _print_findings(findings: list[Finding]) -> None:
@@ -206,7 +209,7 @@ def _class_table(surveys: list[Survey]) -> Table:
             share = f"{100 * split.pixels[index] / labelled:.2f}"
             row += [share, f"{split.images[index]:,}", f"{split.class_weights[index]:.2f}"]
         table.add_row(Text(name), *row)
-    table.caption = "weight: median-frequency balancing, for loss.class_weights"
+    table.caption = "weight: median-frequency balancing of the loss; the line below sets that of the first split"
     return table
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -152,6 +153,13 @@ def test_the_command(root):
     done = run(*arguments, cwd=root)
     assert done.returncode == 0, done.stderr
     assert "0 errors, 0 warnings, 0 notes" in done.stdout
+    # The weights of train are a line to paste.
+    line = re.search("^--config.loss.class_weights=(.*)$", done.stdout, re.MULTILINE)
+    kept = json.loads((root / "out/doctor.json").read_text())["splits"]["train"]["classes"]
+    assert [float(weight) for weight in line[1].split(",")] == pytest.approx(
+        [one["weight"] for one in kept.values()]
+    )
+    assert run(*arguments, line[0], cwd=root).returncode == 0
     Image.open(label(root)).convert("RGB").save(label(root))
     done = run(*arguments, cwd=root)
     assert done.returncode == 1, done.stderr

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from deeplab_mnv2.config.checks import Section
 from deeplab_mnv2.data.boxes import check_size
 from deeplab_mnv2.data.coco_file import SHOWN, CocoFile, read_coco
 from deeplab_mnv2.data.coco_outlines import compact, fill
-from deeplab_mnv2.data.decode import read_image, scale_down
+from deeplab_mnv2.data.decode import read_image
+from deeplab_mnv2.data.label_files import scaled_example
 from deeplab_mnv2.data.places import absent, place, require_folder
 from deeplab_mnv2.data.split_part import chosen_part, part_of
 from deeplab_mnv2.errors import UserError, printable
@@ -148,11 +148,7 @@ class CocoMasksSource:
                 label[fill(entry["segmentation"], *image.shape[:2])] = ids[category]
             except ValueError as error:
                 raise UserError(f"{where} cannot be drawn: {error}; correct it.") from error
-        return {
-            "image": scale_down(image, self.long_side),
-            "label": scale_down(label, self.long_side, cv2.INTER_NEAREST_EXACT),
-            "name": printable(Path(name).with_suffix("")),
-        }
+        return scaled_example(image, label, printable(Path(name).with_suffix("")), self.long_side)
 
 
 @functools.lru_cache(maxsize=4)

@@ -7,12 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
-
 from deeplab_mnv2.config.checks import Section
 from deeplab_mnv2.data.classes import VOC_CLASSES
-from deeplab_mnv2.data.decode import read_image, scale_down
-from deeplab_mnv2.data.label_files import LabelValues, Value, are_values, read_label
+from deeplab_mnv2.data.decode import read_image
+from deeplab_mnv2.data.label_files import LabelValues, Value, are_values, read_label, scaled_example
 from deeplab_mnv2.data.layout import SHOWN, Layout, Pair
 from deeplab_mnv2.data.lists import read_lines
 from deeplab_mnv2.data.photographs import files_below, is_image
@@ -252,11 +250,7 @@ class FolderSource:
                 f"{label_path} is {label.shape[1]} x {label.shape[0]} pixels but {image_path} "
                 f"is {image.shape[1]} x {image.shape[0]}; make the label again at the image's size."
             )
-        return {
-            "image": scale_down(image, self.long_side),
-            "label": scale_down(label, self.long_side, cv2.INTER_NEAREST_EXACT),
-            "name": self.names[index],
-        }
+        return scaled_example(image, label, self.names[index], self.long_side)
 
 
 def read_class_names(path: Path) -> tuple[str, ...]:

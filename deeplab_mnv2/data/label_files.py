@@ -3,12 +3,14 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 from PIL import Image
 
 from deeplab_mnv2.config import IGNORE_LABEL
-from deeplab_mnv2.data.decode import DAMAGE, damaged, open_image, png_bit_depth
+from deeplab_mnv2.data.decode import DAMAGE, damaged, open_image, png_bit_depth, scale_down
 from deeplab_mnv2.errors import UserError
 
 # A number, or a colour as "#rrggbb".
@@ -114,6 +116,17 @@ def read_label(path: Path, meaning: LabelValues) -> np.ndarray:
             f"({meaning}, and 255 for unlabelled); correct the file or the class list."
         )
     return classes
+
+
+def scaled_example(
+    image: np.ndarray, label: np.ndarray, name: str, long_side: int
+) -> dict[str, Any]:
+    """Return an example, `image` and `label` scaled down to `long_side`; 0 scales nothing."""
+    return {
+        "image": scale_down(image, long_side),
+        "label": scale_down(label, long_side, cv2.INTER_NEAREST_EXACT),
+        "name": name,
+    }
 
 
 def read_values(path: Path, *, in_colour: bool = False) -> np.ndarray:

@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
 from deeplab_mnv2.config import IGNORE_LABEL
 from deeplab_mnv2.config.checks import Section
-from deeplab_mnv2.data.decode import DAMAGE, read_image, scale_down
+from deeplab_mnv2.data.decode import DAMAGE, read_image
 from deeplab_mnv2.data.folder import read_class_names
+from deeplab_mnv2.data.label_files import scaled_example
 from deeplab_mnv2.data.photographs import files_below, is_image
 from deeplab_mnv2.data.places import absent, place, require_folder
 from deeplab_mnv2.data.split_part import chosen_part, part_of
@@ -125,11 +125,7 @@ class LabelmeSource:
                 "again on that image."
             )
         label = draw_shapes(path, content["shapes"], image.shape[:2], self.class_names)
-        return {
-            "image": scale_down(image, self.long_side),
-            "label": scale_down(label, self.long_side, cv2.INTER_NEAREST_EXACT),
-            "name": printable(self.names[index]),
-        }
+        return scaled_example(image, label, printable(self.names[index]), self.long_side)
 
 
 def read_labelme(path: Path) -> dict[str, Any]:
