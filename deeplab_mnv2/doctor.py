@@ -209,7 +209,7 @@ def _class_table(surveys: list[Survey]) -> Table:
             share = f"{100 * split.pixels[index] / labelled:.2f}"
             row += [share, f"{split.images[index]:,}", f"{split.class_weights[index]:.2f}"]
         table.add_row(Text(name), *row)
-    table.caption = "weight: median-frequency balancing of the loss; the line below sets that of the first split"
+    table.caption = "weight: median-frequency balancing; the line below sets that of the first split"
     return table
 
 
