@@ -25,9 +25,9 @@ from rich.text import Text
 
 from deeplab_mnv2.cli import command
 from deeplab_mnv2.config import IGNORE_LABEL, Config, DataSet, DeepLabConfig, SsdLiteConfig
-from deeplab_mnv2.data.decode import read_arrays
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.files import replace_atomically
+from deeplab_mnv2.inspection.batch import batch_tiles, print_batch, read_batch
 from deeplab_mnv2.inspection.contact_sheet import Tile, contact_sheet
 from deeplab_mnv2.inspection.diagnosis import Diagnosis, diagnose_boxes, diagnose_classes
 from deeplab_mnv2.inspection.example import SEVERITY, Finding
@@ -88,8 +88,8 @@ def main() -> None:
     if given.batch:
         batch = read_batch(Path(given.batch))
         command.require_writable(output, "--output")
-        _print_batch(batch, config.model.num_classes)
-        _save_sheet(_batch_tiles(batch), output)
+        print_batch(batch, config.model.num_classes)
+        _save_sheet(batch_tiles(batch), output)
         return
     data_sets = [config.data.train, config.data.val]
     if given.split:
@@ -110,28 +110,6 @@ def main() -> None:
     _save_sheet(tiles, output)
     if any(finding.severity == "error" for finding in findings):
         sys.exit(1)
-
-
-def read_batch(path: Path) -> dict[str, np.ndarray]:
-    """Return a batch that training left: `image` (B, H, W, 3), `label` (B, H, W), `name` (B,).
-
-    Raises:
-        UserError: the file is missing, damaged or holds something else.
-    """
-    batch = read_arrays(path, ("image", "label", "name", "step"))
-    image, label, name = batch["image"], batch["label"], batch["name"]
-    if (
-        image.dtype != np.uint8
-        or label.dtype != np.uint8
-        or image.shape != (*label.shape, 3)
-        or label.ndim != 3
-        or name.shape != label.shape[:1]
-    ):
-        raise UserError(
-            f"{path} holds image {image.dtype}{image.shape}, label {label.dtype}{label.shape} and "
-            f"name {name.shape}, which is no batch; give one that train has left."
-        )
-    return batch
 
 
 def _diagnose_other(config: Config, data_sets: list[DataSet]) -> Diagnosis:
@@ -209,7 +187,7 @@ def _class_table(surveys: list[Survey]) -> Table:
             share = f"{100 * split.pixels[index] / labelled:.2f}"
             row += [share, f"{split.images[index]:,}", f"{split.class_weights[index]:.2f}"]
         table.add_row(Text(name), *row)
-    table.caption = "weight: median-frequency balancing; the line below sets that of the first split"
+    table.caption = "weight: median-frequency balancing; the line below has the first split's"
     return table
 
 
@@ -273,28 +251,6 @@ def _caption(entry: Entry, finding: Finding) -> str:
     for path in entry if isinstance(entry, tuple) else ():
         text = text.replace(f"{path.parent}{os.sep}", "")
     return text
-
-
-def _print_batch(batch: dict[str, np.ndarray], num_classes: int) -> None:
-    table = Table("example", "label ids", "outside", "void", "grey levels", box=box.SIMPLE)
-    for image, label, name in zip(batch["image"], batch["label"], batch["name"], strict=True):
-        ids = np.unique(label)
-        outside = ids[(ids >= num_classes) & (ids != IGNORE_LABEL)]
-        void = f"{100 * (label == IGNORE_LABEL).mean():.1f} %"
-        levels = f"{image.min()} to {image.max()}"
-        table.add_row(Text(str(name)), _listed(ids), _listed(outside) or "none", void, levels)
-    console = Console(highlight=False)
-    console.print(f"the batch of step {batch['step']}, {num_classes} classes")
-    console.print(table)
-
-
-def _batch_tiles(batch: dict[str, np.ndarray]) -> list[Tile]:
-    examples = zip(batch["image"], batch["label"], batch["name"], strict=True)
-    return [Tile(image, label, str(name)) for image, label, name in examples]
-
-
-def _listed(ids: np.ndarray) -> str:
-    return ", ".join(map(str, ids.tolist()))
 
 
 def _save_sheet(tiles: list[Tile], output: Path) -> None:

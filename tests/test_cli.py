@@ -24,6 +24,8 @@ def test_help_fits_a_screen(command, command_line):
     ("arguments", "message"),
     [
         (["--config.train.total_stps=3"], "did you mean 'train.total_steps'"),
+        (["--config.train.lr=0.1"], "did you mean 'optimizer.learning_rate'"),
+        (["--config.optimizer.wd=0.1"], "did you mean 'optimizer.weight_decay'"),
         (["--config.train.total_steps=many"], "total_steps"),
         (["--config.data.val.splt=val"], "There is no config field 'data.val.splt'."),
         (["--workdri=x"], "did you mean 'workdir'"),

@@ -14,8 +14,9 @@ from PIL import Image
 from deeplab_mnv2.config import Config, DataConfig, ModelConfig
 from deeplab_mnv2.data.folder import Folder
 from deeplab_mnv2.data.shapes import Shapes
-from deeplab_mnv2.doctor import diagnose, read_batch
+from deeplab_mnv2.doctor import diagnose
 from deeplab_mnv2.errors import UserError
+from deeplab_mnv2.inspection.batch import read_batch
 from tests.support import damage
 from tests.support.planted_faults import CONSEQUENCES, FAULTS, image, label
 

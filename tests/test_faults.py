@@ -269,7 +269,7 @@ BOUNDED = """
     from pathlib import Path
     from deeplab_mnv2 import weights
     from deeplab_mnv2.data.decode import read_image
-    from deeplab_mnv2.doctor import read_batch
+    from deeplab_mnv2.inspection.batch import read_batch
     from deeplab_mnv2.errors import UserError
 
     READERS = {".npz": read_batch, ".png": read_image, ".bmp": read_image}

@@ -228,10 +228,21 @@ def _unknown_field(argv: list[str], error: Exception) -> UserError:
         if match and match[1] not in fields:
             # A field's own group is no correction of it.
             others = [f for f in fields if not match[1].startswith(f"{f}.")]
-            near = _near(match[1], others, likeness=0.75)
+            near = _abbreviated(match[1], others) or _near(match[1], others, likeness=0.75)
             if near != "." or match[1].split(".")[-1] in str(error):
                 return UserError(f"There is no config field {match[1]!r}{near}")
     return UserError(f"{str(error)[:300]}.")
+
+
+def _abbreviated(name: str, fields: list[str]) -> str:
+    """Return the one field that a name has the initials of, as `lr` is of learning_rate, or ""."""
+    short = name.rpartition(".")[2]
+    found = [
+        field
+        for field in fields
+        if "".join(word[:1] for word in field.rpartition(".")[2].split("_")) == short
+    ]
+    return f"; did you mean {found[0]!r}?" if len(found) == 1 and len(short) > 1 else ""
 
 
 def _fields(cls: type, prefix: str = "") -> list[str]:

@@ -25,7 +25,7 @@ from deeplab_mnv2.data.archive import Archive
 from deeplab_mnv2.data.decode import read_image
 from deeplab_mnv2.data.folder import Folder
 from deeplab_mnv2.data.label_files import LabelValues, read_label
-from deeplab_mnv2.doctor import read_batch
+from deeplab_mnv2.inspection.batch import read_batch
 from deeplab_mnv2.report.comparison import compare, load_runs
 from deeplab_mnv2.training.log import read_metrics
 from deeplab_mnv2.training.workdir import open_workdir
