@@ -100,7 +100,15 @@ def read_label(path: Path, meaning: LabelValues) -> np.ndarray:
         UserError: the file is missing or damaged, is in colour where numbers are expected, or holds
             a value that is neither a class nor unlabelled.
     """
-    found = read_values(path, in_colour=meaning.in_colour)
+    return checked_classes(read_values(path, in_colour=meaning.in_colour), meaning, path)
+
+
+def checked_classes(found: np.ndarray, meaning: LabelValues, where: Path | str) -> np.ndarray:
+    """Return the class ids (H, W) uint8 that values (H, W) mean; `where` they are from.
+
+    Raises:
+        UserError: one is neither a class nor unlabelled.
+    """
     classes, known = meaning.to_classes(found)
     if not known.all():
         value = int(found[~known][0])
@@ -108,11 +116,11 @@ def read_label(path: Path, meaning: LabelValues) -> np.ndarray:
             shown = to_colour(value) if meaning.in_colour else value
             beside = "not unlabelled" if meaning.in_colour else "neither 0 nor 255"
             raise UserError(
-                f"{path} holds the value {shown}, which is no class's ({meaning}) and "
+                f"{where} holds the value {shown}, which is no class's ({meaning}) and "
                 f"{beside}; correct the file or the data set's values and unlabelled."
             )
         raise UserError(
-            f"{path} holds the label id {value}, but there are {meaning.num_classes} classes "
+            f"{where} holds the label id {value}, but there are {meaning.num_classes} classes "
             f"({meaning}, and 255 for unlabelled); correct the file or the class list."
         )
     return classes
