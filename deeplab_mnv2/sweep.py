@@ -10,6 +10,7 @@ scored again. Choose settings on a part of the training set, and score the chose
 """
 
 import csv
+import hashlib
 import itertools
 import json
 import os
@@ -50,6 +51,8 @@ def combinations(grid: list[str]) -> list[Combination]:
     for line in grid:
         field, equals, text = line.partition("=")
         found = [value.strip() for value in _COMMA.split(text)]
+        if field == "train.seed":
+            raise UserError("--grid train.seed is no setting to compare; give --seeds 0,1,2.")
         if not equals or not field or not all(found) or field in values:
             raise UserError(
                 f"--grid {line} is no field with values, or names a field again; give such as "
@@ -103,7 +106,15 @@ def main() -> None:
             workdir = output / _name(combination, seed)
             train([*shared, *_overrides(combination), f"--config.train.seed={seed}"], workdir)
             scores.append(float(read_json(workdir / "eval.json")[task.score]))
-        found.append({"settings": combination, "seeds": seeds, "scores": scores})
+        found.append(
+            {
+                "settings": combination,
+                "seeds": seeds,
+                "scores": scores,
+                "mean": float(np.mean(scores)),
+                "standard_deviation": float(np.std(scores, ddof=1)) if len(scores) > 1 else None,
+            }
+        )
     _write(found, task.score, output)
     _print(found, task.score)
     print(f"see {output}")
@@ -122,19 +133,13 @@ def _overrides(combination: Combination) -> list[str]:
 def _name(combination: Combination, seed: int) -> str:
     """Return a folder's name, in which only what every system takes is left of the values."""
     parts = [f"{field.rpartition('.')[2]}={value}" for field, value in combination.items()]
-    return re.sub(r"[^\w.=+-]+", "_", "-".join([*parts, f"seed{seed}"]))
-
-
-def _spread(scores: list[float]) -> float | None:
-    return float(np.std(scores, ddof=1)) if len(scores) > 1 else None
+    whole = "-".join([*parts, f"seed{seed}"])
+    name = re.sub(r"[^\w.=+-]+", "_", whole)
+    # Values that differ in what is left out keep folders of their own.
+    return name if name == whole else f"{name}-{hashlib.sha256(whole.encode()).hexdigest()[:6]}"
 
 
 def _write(found: list[dict[str, Any]], score: str, output: Path) -> None:
-    for each in found:
-        each["mean"], each["standard_deviation"] = (
-            float(np.mean(each["scores"])),
-            _spread(each["scores"]),
-        )
     with replace_atomically(output / "sweep.json") as temporary:
         temporary.write_text(json.dumps({"score": score, "runs": found}, indent=1) + "\n")
     fields = list(found[0]["settings"])

@@ -138,7 +138,7 @@ def test_a_tar_in_a_tar_is_a_folder(tmp_path):
         ({"val/dog/1.jpg": b""}, "val", "The folder dog .* is no class; train has no such folder"),
         ({"train/ant/05.png": b""}, "train", "Two images .* are called ant/05"),
         ({}, "test", "holds no class folders"),
-        ({}, "train[90%:10%]", "the name of a folder, or a part of it"),
+        ({}, "train[90%:10%]", "the name of a split, or a part of it"),
     ],
 )
 def test_what_is_wrong_ends_in_one_sentence(tmp_path, store, changes, split, message):

@@ -136,6 +136,7 @@ def test_the_digest_is_of_the_outlines(tmp_path):
         (annotation(1, [[1, 2, 3, 4, 5]]), "no three points"),
         (annotation(1, [[1, 2, 3, 4, 5, "6"]]), "no number"),
         (annotation(1, [[1, 2, 3, 4, 5, 1e300]]), "no number"),
+        (annotation(1, [[1, 2, 3, 4, 5, 9e8]]), "no number"),
         (annotation(1, [3]), "no three points"),
         (annotation(1, "abc"), "it has no outline"),
         (annotation(1, {"counts": [3], "size": [HEIGHT, WIDTH]}), "do not fill the image"),
@@ -152,6 +153,29 @@ def test_what_cannot_be_filled_is_refused(tmp_path, entry, message):
     data = write(tmp_path, entry)
     with pytest.raises(UserError, match=message):
         data.open()[0]
+
+
+def test_areas_that_are_none_do_not_matter(tmp_path):
+    assert label_of(tmp_path, annotation(1, [SQUARE], area=10**400)).sum() == 12
+    assert label_of(tmp_path, annotation(1, [SQUARE], area="x")).sum() == 12
+
+
+def test_more_classes_than_ids_are_refused(tmp_path):
+    data = write(tmp_path, annotation(1, [SQUARE]))
+    path = tmp_path / data.annotations.replace("{split}", "val")
+    content = json.loads(path.read_text())
+    content["categories"] = [{"id": n, "name": f"thing {n}"} for n in range(1, 256)]
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="There are 256 classes, but no more than 254"):
+        data.open()
+
+
+def test_the_digest_is_of_long_outlines_whole(tmp_path):
+    angles = np.linspace(0, 6, 800)
+    ring = np.stack([5 + 3 * np.cos(angles), 4 + 3 * np.sin(angles)], axis=1).ravel()
+    before = write(tmp_path, annotation(1, [ring.tolist()])).digest()
+    ring[800] += 0.25
+    assert write(tmp_path, annotation(1, [ring.tolist()])).digest() != before
 
 
 def test_files_for_detection_alone_are_refused(tmp_path):
@@ -177,6 +201,7 @@ def test_large_photographs_are_scaled_down(tmp_path):
         ("{split}/_annotations.coco.json", "{split}"),
         ("{split}.json", "images/{split}"),
         ("labels/{split}.json", "images"),
+        ("annotations/instances_{split}.json", "images/{split}"),
     ],
 )
 def test_layouts_of_splits_are_found(tmp_path, annotations, images):
@@ -208,6 +233,13 @@ def test_one_file_is_split_by_chance(tmp_path):
         (tmp_path / f"images/{n}.jpg").write_bytes((tmp_path / "val/a.jpg").read_bytes())
     found = discover(str(tmp_path))
     assert [len(one.open()) for one in (found.train, found.val)] == [8, 2]
+    # As CVAT names and places it.
+    path = path.rename(tmp_path / "instances_default.json")
+    (tmp_path / "images").rename(tmp_path / "default")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "default").rename(tmp_path / "images/default")
+    assert len(discover(str(tmp_path)).train.open()) == 8
+    path.rename(tmp_path / "result.json")
     (tmp_path / "images").rename(tmp_path / "elsewhere")
     with pytest.raises(UserError, match=r"does not hold 0\.jpg, which .*result\.json lists"):
         discover(str(tmp_path))

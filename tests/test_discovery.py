@@ -176,8 +176,76 @@ def test_two_folders_of_labels_are_refused(tmp_path):
         discover(str(tmp_path))
 
 
+def test_labels_beside_images_in_folders_of_a_split(tmp_path):
+    for folder, number in (("train/x", 4), ("train/y", 3), ("val/x", 2)):
+        write(tmp_path, [0, 1], f"{folder}/{{}}.jpg", f"{folder}/{{}}.png", number)
+    assert [len(part) for part in read(tmp_path)] == [7, 2]
+
+
+def test_images_of_splits_without_labels_are_refused(tmp_path):
+    for folder in ("a/train", "b/val"):
+        write(tmp_path, [0, 1], f"{folder}/{{}}.jpg", f"{folder}/{{}}.png", 3)
+    with pytest.raises(UserError, match="folders called train, val, but no labels that are named"):
+        discover(str(tmp_path))
+
+
+def test_labels_of_two_kinds_in_a_folder_are_refused(tmp_path):
+    for kind in ("classes", "instances"):
+        write(tmp_path, [0, 1], "images/{}.jpg", f"masks/{{}}_{kind}.png")
+    with pytest.raises(UserError, match=r"named \{name\}_classes\.png and \{name\}_instances\.png"):
+        discover(str(tmp_path))
+
+
+def test_numbers_within_numbers_are_no_second_kind(tmp_path):
+    write(tmp_path, [0, 1], "images/{}.jpg", "masks/{}.png", 3)
+    for old in (tmp_path / "images").iterdir():
+        old.rename(old.with_stem(str(int(old.stem) * 10 + 1)))
+    for old in (tmp_path / "masks").iterdir():
+        old.rename(old.with_stem(str(int(old.stem) * 10 + 1)))
+    assert [len(part) for part in read(tmp_path)] == [2, 1]
+
+
+def test_two_splits_of_one_name_are_refused(tmp_path):
+    for split in ("train1", "train2", "val"):
+        write(tmp_path, [0, 1], f"{split}/images/{{}}.jpg", f"{split}/masks/{{}}.png", 2)
+    with pytest.raises(UserError, match="the splits train1 and train2, of which nothing says"):
+        discover(str(tmp_path))
+
+
+def test_many_classes_take_a_list(tmp_path):
+    write(tmp_path, [0, 1], "images/{}.jpg", "masks/{}.png")
+    ids = np.arange(20 * 24).reshape(20, 24) % 100
+    Image.fromarray(ids.astype(np.uint8)).save(tmp_path / "masks/001.png")
+    with pytest.raises(UserError, match=r"hold 100 values .* or name all in classes\.txt"):
+        discover(str(tmp_path))
+    (tmp_path / "classes.txt").write_text("".join(f"thing {index}\n" for index in range(100)))
+    assert len(classes(tmp_path)) == 100
+
+
+def test_a_list_with_a_name_that_no_value_has(tmp_path):
+    write(tmp_path, [1, 2, 3], "images/{}.jpg", "masks/{}.png")
+    (tmp_path / "classes.txt").write_text("sky\nsea\nland\nice\n")
+    # 1 is the first name or the second one.
+    with pytest.raises(UserError, match="names 4 classes, but the labels hold the values 1, 2, 3"):
+        discover(str(tmp_path))
+
+
+def test_vocs_layout_with_classes_of_its_own(tmp_path):
+    write(tmp_path, [0, 1, 2], "JPEGImages/{}.jpg", "SegmentationClass/{}.png")
+    lists = tmp_path / "ImageSets/Segmentation"
+    lists.mkdir(parents=True)
+    for split, names in (("trainval", range(6)), ("test", range(6, 10))):
+        (lists / f"{split}.txt").write_text("".join(f"{index:03}\n" for index in names))
+    assert [len(part) for part in read(tmp_path)] == [6, 4]
+    assert classes(tmp_path) == ("class 0", "class 1", "class 2")
+
+
 def test_vocs_layout(voc):
-    (voc / "ImageSets/Segmentation/train.txt").write_text("2007_0\n")
+    for old in [*(voc / "JPEGImages").iterdir(), *(voc / "SegmentationClass").iterdir()]:
+        old.rename(old.with_stem(old.stem.replace("_", "_00000")))
+    for path in (voc / "ImageSets/Segmentation").iterdir():
+        path.write_text(path.read_text().replace("_", "_00000"))
+    (voc / "ImageSets/Segmentation/train.txt").write_text("2007_000000\n")
     found = discover(str(voc))
     assert (found.train.split, found.val.split) == ("train", "val")
     assert len(found.train.class_names) == 21

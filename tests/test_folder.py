@@ -357,6 +357,20 @@ def test_parts_of_a_split(tmp_path):
     assert train.digest() != val.digest() != whole.digest()
 
 
+@pytest.mark.parametrize("split", ["all[:80]", "all[:80 %]", "all[80%:20%]", "all[", "all[:0%]"])
+def test_a_mistyped_part_is_not_the_whole(tmp_path, split):
+    lay_out(tmp_path, "i/a.jpg", "l/a.png")
+    folder = Folder(
+        root=str(tmp_path), split=split, images="i", labels="l", lists="", names=("a", "b")
+    )
+    with pytest.raises(UserError, match=r"Folder\.split=.*a part of it such as train\[:90%\]"):
+        folder.open()
+    # Of a single image nothing is left for one of two parts.
+    parts = [dataclasses.replace(folder, split=part) for part in ("all[:80%]", "all[80%:]")]
+    with pytest.raises(UserError, match="Of 1 examples none are in the part"):
+        [part.open() for part in parts]
+
+
 def test_large_photographs_are_scaled_down_with_their_labels(tmp_path):
     folder = colours_of(tmp_path, "P", long_side=50)
     Image.new("RGB", (200, 101), (9, 8, 7)).save(tmp_path / "i/a.jpg")

@@ -179,3 +179,26 @@ def test_splits_of_outlines(tmp_path):
         write(tmp_path / "more", shape(), name=f"{index}")
     with pytest.raises(UserError, match=r"labelme's files in more and \{split\}"):
         discover(str(tmp_path))
+
+
+@pytest.mark.parametrize("listed", ["cat\ndog\n", "__ignore__\n_background_\ncat\ndog\n"])
+def test_a_list_of_objects_has_a_background_all_the_same(tmp_path, listed):
+    for index in range(5):
+        write(tmp_path, shape("dog"), name=f"{index}")
+    (tmp_path / "classes.txt").write_text(listed)
+    found = discover(str(tmp_path))
+    assert found.train.class_names == ("background", "cat", "dog")
+    assert np.unique(found.train.open()[0]["label"]).tolist() == [0, 2]
+
+
+def test_a_file_that_is_gone_is_named(tmp_path):
+    write(tmp_path, shape())
+    (tmp_path / "b.json").symlink_to(tmp_path / "nowhere.json")
+    with pytest.raises(UserError, match=r"b\.json cannot be read"):
+        discover(str(tmp_path))
+
+
+def test_labels_can_be_printed(tmp_path):
+    write(tmp_path, shape("\ud800"))
+    with pytest.raises(UserError, match="shape 0, has no label"):
+        label_of(tmp_path)

@@ -34,6 +34,16 @@ def test_every_combination_of_the_grid():
     assert not any(set(name) & set("/\\ (),") for name in names)
 
 
+def test_values_that_a_folder_cannot_show_keep_folders_of_their_own():
+    found = sweep.combinations(["data.train.split=train[:50%],train[50%:]"])
+    assert len({sweep._name(each, 0) for each in found}) == 2
+
+
+def test_seeds_are_no_setting():
+    with pytest.raises(UserError, match="give --seeds 0,1,2"):
+        sweep.combinations(["train.seed=0,1"])
+
+
 @pytest.mark.parametrize("line", ["a.b", "a.b=", "a.b=1,,2", "=1"])
 def test_a_grid_has_fields_and_values(line):
     with pytest.raises(UserError, match="is no field with values"):

@@ -85,6 +85,13 @@ def test_masks(folder):
     data.unlabelled = ()
     with pytest.raises(UserError, match="tiny_pets train, example 0, holds the value 3"):
         data.open()[0]
+    data.unlabelled = (1,)
+    with pytest.raises(UserError, match=r"TfdsMasks\.unlabelled=\(1,\).*of no class"):
+        data.open()
+    for label in ("image", "label"):
+        colour = TfdsMasks("tiny_pets", data_dir=folder, label=label, names=("a", "b"))
+        with pytest.raises(UserError, match="which is no map of numbers"):
+            colour.open()[0]
     other = TfdsMasks("tiny_pets", data_dir=folder, values=(1, 2), names=("background", "pet"))
     assert other.digest() != data.digest()
 

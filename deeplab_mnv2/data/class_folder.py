@@ -131,14 +131,7 @@ class ClassFolder(Section):
 
     def _parts(self) -> tuple[str, int, int]:
         """Return the folder of the split and which percent of each class it takes."""
-        part = part_of(self.split)
-        self.require(
-            part is not None,
-            "split",
-            "the name of a folder, or a part of it such as train[:90%] and train[90%:]",
-        )
-        assert part is not None  # as was required
-        return part
+        return part_of(self, self.split)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -65,7 +65,7 @@ def read_coco(path: Path, hook: Hook) -> CocoFile:
     names: dict[int, str] = {}
     for where, entry in categories:
         number, name = id_of(entry, "id", where), entry.get("name")
-        if not isinstance(name, str) or not name.strip():
+        if not isinstance(name, str) or not name.strip() or not name.isprintable():
             raise UserError(f"{where} has no name; give the category one.")
         if number in names or name in names.values():
             raise UserError(f"{where} has the id or name of another one; give each its own.")

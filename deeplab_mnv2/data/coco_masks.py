@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,10 +13,10 @@ import numpy as np
 
 from deeplab_mnv2.config.checks import Section
 from deeplab_mnv2.data.boxes import check_size
-from deeplab_mnv2.data.coco_file import SHOWN, CocoFile, read_coco
+from deeplab_mnv2.data.coco_file import SHOWN, CocoFile, is_number, read_coco
 from deeplab_mnv2.data.coco_outlines import compact, fill
 from deeplab_mnv2.data.decode import read_image
-from deeplab_mnv2.data.label_files import scaled_example
+from deeplab_mnv2.data.label_files import require_few, scaled_example
 from deeplab_mnv2.data.places import absent, place, require_folder
 from deeplab_mnv2.data.split_part import chosen_part, part_of
 from deeplab_mnv2.errors import UserError, printable
@@ -60,7 +61,7 @@ class CocoMasks(Section):
             UserError: the file is missing or not in COCO's format, or there is no such folder.
         """
         file, by_image = self._read()
-        split, low, high = part_of(self.split) or (self.split, 0, 100)
+        split, low, high = part_of(self, self.split)
         folder = place(self.root, self.images, split)
         require_folder(folder, "set the data set's images to the folder of its images")
         ids = tuple(file.images)
@@ -69,7 +70,7 @@ class CocoMasks(Section):
         return CocoMasksSource(
             file=file,
             folder=folder,
-            class_names=self.class_names,
+            class_names=require_few(self.class_names),
             image_ids=tuple(ids[index] for index in part),
             by_image=by_image,
             long_side=self.long_side,
@@ -82,7 +83,8 @@ class CocoMasks(Section):
         for number in source.image_ids:
             digest.update(source.file.images[number][0].encode("utf-8", "surrogateescape"))
             for _, entry in source.by_image.get(number, ()):
-                digest.update(f"{entry['category_id']} {entry['segmentation']!r}".encode())
+                digest.update(f"{entry['category_id']} {len(entry['segmentation'])}".encode())
+                digest.update(_content(entry["segmentation"]))
         return digest.hexdigest()[:16]
 
     def file(self) -> CocoFile:
@@ -94,7 +96,7 @@ class CocoMasks(Section):
         return self._read()[0]
 
     def _annotation_file(self) -> Path:
-        return place(self.root, self.annotations, (part_of(self.split) or (self.split,))[0])
+        return place(self.root, self.annotations, part_of(self, self.split)[0])
 
     def _read(self) -> "tuple[CocoFile, _ByImage]":
         path = self._annotation_file()
@@ -179,10 +181,17 @@ def _compacted(entry: dict[str, Any]) -> dict[str, Any]:
     return entry
 
 
+def _content(segmentation: Any) -> bytes:
+    """Return polygons or run lengths whole; the text of an array leaves most of it out."""
+    if isinstance(segmentation, tuple):
+        return b" ".join(polygon.tobytes() for polygon in segmentation)
+    return json.dumps(segmentation, sort_keys=True).encode()
+
+
 def _area(entry: Mapping[str, Any]) -> float:
     """Return the area that an annotation says, or of the box around its polygons."""
     area = entry.get("area")
-    if isinstance(area, int | float):
+    if area is not None and is_number(area):
         return float(area)
     if not isinstance(entry["segmentation"], tuple):
         return 0.0

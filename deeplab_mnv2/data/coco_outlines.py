@@ -9,6 +9,8 @@ from deeplab_mnv2.data.coco_file import is_number
 
 # Points of an outline are rounded to fifths of a pixel, and its lines drawn there.
 _FINE = 5
+# Points this many pixels away are mistakes, whose lines would fill the memory.
+_FAR = 1e6
 
 
 def fill_polygon(points: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -123,7 +125,7 @@ def compact(segmentation: Any) -> Any:
     for polygon in segmentation:
         if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
             raise ValueError("a polygon has no three points")
-        if not all(map(is_number, polygon)):
-            raise ValueError("a polygon holds something that is no number")
+        if not all(is_number(n) and abs(n) < _FAR for n in polygon):
+            raise ValueError("a polygon holds what is no number of pixels")
         polygons.append(np.array(polygon, np.float64))
     return tuple(polygons)

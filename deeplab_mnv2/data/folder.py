@@ -10,7 +10,14 @@ from typing import Any
 from deeplab_mnv2.config.checks import Section
 from deeplab_mnv2.data.classes import VOC_CLASSES
 from deeplab_mnv2.data.decode import read_image
-from deeplab_mnv2.data.label_files import LabelValues, Value, are_values, read_label, scaled_example
+from deeplab_mnv2.data.label_files import (
+    LabelValues,
+    Value,
+    are_values,
+    read_label,
+    require_few,
+    scaled_example,
+)
 from deeplab_mnv2.data.layout import SHOWN, Layout, Pair
 from deeplab_mnv2.data.lists import read_lines
 from deeplab_mnv2.data.photographs import files_below, is_image
@@ -86,7 +93,7 @@ class Folder(Section):
 
     def meaning(self) -> LabelValues:
         """Return what the values in the label files mean."""
-        return LabelValues(len(self.class_names), self.values, self.unlabelled)
+        return LabelValues(len(require_few(self.class_names)), self.values, self.unlabelled)
 
     def digest(self) -> str:
         digest = hashlib.sha256()
@@ -156,9 +163,7 @@ class Folder(Section):
 
     def _parts(self) -> tuple[str, int, int]:
         """Return the split and which percent of it are meant."""
-        part = part_of(self.split)
-        # A split may be called whatever a folder or a list is called.
-        return (self.split, 0, 100) if part is None else part
+        return part_of(self, self.split)
 
     def _pairs(self) -> tuple[tuple[Pair, ...], list[str]]:
         """Return the split's pairs of files and the images' names."""

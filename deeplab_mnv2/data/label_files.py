@@ -75,6 +75,20 @@ class LabelValues:
         return ", ".join(map(str, values[:8])) + (", ..." if len(values) > 8 else "")
 
 
+def require_few(class_names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the classes of a data set whose ids have 8 bits.
+
+    Raises:
+        UserError: there are too many, for 255 is unlabelled.
+    """
+    if len(class_names) >= IGNORE_LABEL:
+        raise UserError(
+            f"There are {len(class_names)} classes, but no more than {IGNORE_LABEL - 1} are told "
+            "apart; choose some of them."
+        )
+    return class_names
+
+
 def to_number(value: Value) -> int:
     """Return a number as it is, and a colour as 0xRRGGBB.
 

@@ -19,7 +19,7 @@ from deeplab_mnv2.config import IGNORE_LABEL
 from deeplab_mnv2.config.checks import Section
 from deeplab_mnv2.data.decode import DAMAGE, read_image
 from deeplab_mnv2.data.folder import read_class_names
-from deeplab_mnv2.data.label_files import scaled_example
+from deeplab_mnv2.data.label_files import require_few, scaled_example
 from deeplab_mnv2.data.photographs import files_below, is_image
 from deeplab_mnv2.data.places import absent, place, require_folder
 from deeplab_mnv2.data.split_part import chosen_part, part_of
@@ -27,7 +27,7 @@ from deeplab_mnv2.errors import UserError, printable
 from deeplab_mnv2.files import reason
 
 # What labelme's own converter takes for class 0 and for unlabelled.
-BACKGROUND, IGNORED = "_background_", "__ignore__"
+OUTSIDE, IGNORED = "_background_", "__ignore__"
 # Characters of a value that an error shows.
 _SHOWN = 80
 # Beyond this many pixels from the image a point is a mistake.
@@ -68,7 +68,7 @@ class Labelme(Section):
         Raises:
             UserError: the folder or the list of classes is missing, or there are no such files.
         """
-        split, low, high = part_of(self.split) or (self.split, 0, 100)
+        split, low, high = part_of(self, self.split)
         folder = place(self.root, self.folder, split)
         require_folder(folder, "set the data set's root and folder to labelme's files")
         problems: list[str] = []
@@ -82,7 +82,7 @@ class Labelme(Section):
         return LabelmeSource(
             files=tuple(found[index] for index in part),
             names=tuple(names[index] for index in part),
-            class_names=self.class_names,
+            class_names=require_few(self.class_names),
             long_side=self.long_side,
         )
 
@@ -143,14 +143,15 @@ def read_labelme(path: Path) -> dict[str, Any]:
         if not isinstance(content, dict) or not isinstance(content.get(key), kind):
             raise UserError(f"{path} has no {key}, as labelme's files have; remove the file.")
     for number, shape in enumerate(content["shapes"]):
-        if not isinstance(shape, dict) or not isinstance(shape.get("label"), str):
+        label = shape.get("label") if isinstance(shape, dict) else None
+        if not isinstance(label, str) or not label.isprintable():
             raise UserError(f"{path}, shape {number}, has no label; correct it in labelme.")
     return content
 
 
 def labels_of(content: Mapping[str, Any]) -> set[str]:
     """Return the classes that a file's outlines name."""
-    return {shape["label"] for shape in content["shapes"]} - {BACKGROUND, IGNORED}
+    return {shape["label"] for shape in content["shapes"]} - {OUTSIDE, IGNORED}
 
 
 def draw_shapes(
@@ -164,7 +165,7 @@ def draw_shapes(
         UserError: an outline is of no class, or of a kind that encloses nothing.
     """
     ids = {name: index for index, name in enumerate(class_names)}
-    ids = {BACKGROUND: 0, IGNORED: IGNORE_LABEL} | ids
+    ids = {OUTSIDE: 0, IGNORED: IGNORE_LABEL} | ids
     picture = Image.new("L", (size[1], size[0]))
     for number, shape in enumerate(shapes):
         where = f"{path}, shape {number},"
@@ -233,7 +234,7 @@ _DRAWERS: dict[str, Callable[[Image.Image, _Points, int, Mapping[str, Any]], Non
 
 
 def _photo(path: Path, content: Mapping[str, Any]) -> Path:
-    """Return the image of a JSON file: the one of its name, or what the file itself says.
+    """Return the image of a JSON file: what the file itself says, or the one of its name.
 
     Raises:
         UserError: there is none.

@@ -87,15 +87,19 @@ class TfdsMasks(Section):
             "values",
             f"{number} different numbers, one for each class, or empty",
         )
+        self.require(
+            are_values((*(self.values or range(number)), *self.unlabelled)),
+            "unlabelled",
+            "numbers of no class",
+        )
         records = _records(self)
         meaning = LabelValues(number, self.values, self.unlabelled)
         where = f"{self.name} {self.split}"
         return TfdsSource(records, where, self.image, self.label, number, meaning)
 
     def digest(self) -> str:
-        digest = _digest(_builder(self), self.split)
-        settings = f"{digest} {self.values!r} {self.unlabelled!r}"
-        return hashlib.sha256(settings.encode()).hexdigest()[:16] if self.values else digest
+        settings = f"{_digest(_builder(self), self.split)} {self.values!r} {self.unlabelled!r}"
+        return hashlib.sha256(settings.encode()).hexdigest()[:16]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,9 +130,13 @@ class TfdsSource:
             if not 0 <= label < self.num_classes:
                 raise UserError(f"{where} has no label; choose a split that is labelled.")
         else:
-            label = checked_classes(np.asarray(record[self.label])[..., 0], self.meaning, where)
-            if label.shape != image.shape[:2]:
-                raise UserError(f"{where} has a label of another size than its image.")
+            values = np.asarray(record[self.label])
+            if values.shape != (*image.shape[:2], 1) or values.dtype.kind != "u":
+                raise UserError(
+                    f"{where} has a label {values.dtype}{values.shape}, which is no map of numbers "
+                    f"of its image {image.shape}; set label."
+                )
+            label = checked_classes(values[..., 0], self.meaning, where)
         return {"image": image, "label": label, "name": f"{index:07}"}
 
 

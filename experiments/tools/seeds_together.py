@@ -2,8 +2,8 @@
 
     python -m experiments.tools.seeds_together --config experiments/cifar10_short.py
 
-Times a training step of each, in turns in one run, on random images, with plain momentum. On two
-CPU cores they are not, which is why `deeplab_mnv2.sweep` trains runs one after the other.
+Times a training step of each, in turns in one run, on random images, with plain momentum. On a
+CPU core they are not, which is why `deeplab_mnv2.sweep` trains runs one after the other.
 """
 
 import statistics

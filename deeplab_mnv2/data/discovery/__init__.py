@@ -2,20 +2,23 @@
 
 import dataclasses
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from deeplab_mnv2.config import DataSet
-from deeplab_mnv2.data.coco_masks import CocoMasks
-from deeplab_mnv2.data.discovery.classes import CLASS_FILE, COLOUR_FILES, find_classes, listed
+from deeplab_mnv2.data.coco_masks import BACKGROUND, CocoMasks
+from deeplab_mnv2.data.discovery.classes import CLASS_FILE, COLOUR_FILES, VOID, find_classes, listed
 from deeplab_mnv2.data.discovery.splits import choose_splits, find_pair, grouped, template
 from deeplab_mnv2.data.folder import Folder, is_voc, read_class_names
-from deeplab_mnv2.data.labelme import Labelme, labels_of, read_labelme
+from deeplab_mnv2.data.labelme import IGNORED, OUTSIDE, Labelme, labels_of, read_labelme
 from deeplab_mnv2.data.photographs import files_below, is_image
 from deeplab_mnv2.errors import UserError
 
 # The longer side that photographs are scaled down to: what the published weights were trained at.
 LONG_SIDE = 513
+# VOC's images are called by year and number.
+_VOC_NAME = re.compile(r"20\d\d_\d+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,11 +76,12 @@ def _folders(root: Path, images: list[Path]) -> Found:
 def _voc(root: Path) -> Found:
     """Return what is in VOC's own layout."""
     lists = [path.stem for path in (root / "ImageSets/Segmentation").glob("*.txt")]
-    # The lists of all images are no third split.
-    train, val, told = choose_splits({*lists} - {"trainval"})
+    train, val, told = choose_splits(lists)
     layout, said = Folder(root=str(root)), ("VOC's layout", told)
-    if any((root / name).is_file() for name in (CLASS_FILE, *COLOUR_FILES)):
-        return _with_classes(layout, train, val, said)
+    is_named = any((root / name).is_file() for name in (CLASS_FILE, *COLOUR_FILES))
+    # CVAT and others write the same layout with classes of their own.
+    if is_named or not all(_VOC_NAME.fullmatch(p.stem) for p in (root / "JPEGImages").iterdir()):
+        return _with_classes(dataclasses.replace(layout, long_side=LONG_SIDE), train, val, said)
     sets = [dataclasses.replace(layout, split=split) for split in (train, val)]
     return Found(sets[0], sets[1], (*said, "VOC's classes"))
 
@@ -108,17 +112,19 @@ def _labelme(root: Path, files: list[Path]) -> Found:
             f"{root} has labelme's files in {' and '.join(sorted(groups)[:3])}; put them in one "
             "folder, or one for each split."
         )
-    ((template, group),) = groups.items()
+    ((folder, group),) = groups.items()
     train, val, told = choose_splits({*group})
     if (root / CLASS_FILE).is_file():
-        names, whence = read_class_names(root / CLASS_FILE), CLASS_FILE
+        listed_names, whence = read_class_names(root / CLASS_FILE), CLASS_FILE
     else:
-        labels = sorted(set().union(*(labels_of(read_labelme(path)) for path in files)))
-        names = ("background", *(name for name in labels if name != "background"))
+        listed_names = sorted(set().union(*(labels_of(read_labelme(path)) for path in files)))
         whence = "a background and the labels that occur"
-        if len(names) < 2:
-            raise UserError(f"{root} has outlines of no class; label some in labelme.")
-    layout = Labelme(root=str(root), folder=template, names=names, long_side=LONG_SIDE)
+    # What lies outside of all outlines is a class of its own, whether or not it is listed.
+    objects = (name for name in listed_names if name not in (IGNORED, OUTSIDE, BACKGROUND))
+    names = (BACKGROUND, *(name for name in objects if name.lower() not in VOID))
+    if len(names) < 2:
+        raise UserError(f"{root} has outlines of no class; label some in labelme.")
+    layout = Labelme(root=str(root), folder=folder, names=names, long_side=LONG_SIDE)
     sets = [dataclasses.replace(layout, split=split) for split in (train, val)]
     return Found(sets[0], sets[1], ("outlines of labelme's", told, f"{listed(names)}: {whence}"))
 
@@ -154,7 +160,9 @@ def _coco(root: Path, files: list[Path]) -> Found:
 def _images_of(root: Path, annotations: str, files: Mapping[str, Path]) -> str:
     """Return the folder of the images that files in COCO's format list, `{split}` in it."""
     beside = os.path.dirname(annotations) or "."
-    usual = (beside, "{split}", "images/{split}", "{split}/images", "images", ".")
+    # CVAT has instances_default.json and images/default.
+    part = Path(annotations).stem.removeprefix("instances_")
+    usual = (beside, "{split}", f"images/{part}", "images/{split}", "{split}/images", "images", ".")
     names: dict[str, str] = {}
     for split in files:
         file = CocoMasks(root=str(root), split=split, annotations=annotations).file()
@@ -162,7 +170,8 @@ def _images_of(root: Path, annotations: str, files: Mapping[str, Path]) -> str:
     for folder in usual:
         if "{split}" in folder and "" in names:
             continue
-        if all((root / folder.replace("{split}", s) / n).is_file() for s, n in names.items()):
+        # Not Path.is_file, which lets a name that is too long end in an error.
+        if all(os.path.isfile(root / folder.replace("{split}", s) / n) for s, n in names.items()):
             return folder
     split, name = next(iter(names.items()))
     raise UserError(
@@ -172,6 +181,15 @@ def _images_of(root: Path, annotations: str, files: Mapping[str, Path]) -> str:
 
 
 def _holds(path: Path, *keys: str) -> bool:
-    """Return whether a JSON file has keys, wherever they are; it may be damaged."""
-    content = path.read_bytes()
+    """Return whether a JSON file has keys, wherever they are; it may be damaged.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read ({error.strerror}); remove or correct it."
+        ) from error
     return all(f'"{key}"'.encode() in content for key in keys)

@@ -26,7 +26,7 @@ COLOUR_FILES = ("labelmap.txt", "label_colors.txt")
 _CVAT = re.compile(r"(?P<name>[^:]+):(?P<rgb>\d+,\d+,\d+):.*")
 _CAMVID = re.compile(r"(?P<rgb>\d+\s+\d+\s+\d+)\s+(?P<name>\S.*)")
 # What lists call the value of no class.
-_VOID = {"unlabelled", "unlabeled", "void", "ignore", "ignored", "__ignore__"}
+VOID = {"unlabelled", "unlabeled", "void", "ignore", "ignored", "__ignore__"}
 # Labels with more values are pictures, or number objects and not classes.
 _MOST_VALUES = 64
 _THREADS = 8
@@ -51,16 +51,16 @@ def find_classes(root: Path, labels: Sequence[Path]) -> Classes:
     found, in_colour = _values(labels)
     shown: list[Value] = [to_colour(value) if in_colour else value for value in found]
     text = ", ".join(map(str, shown[:12])) + (", ..." if len(shown) > 12 else "")
-    if len(found) > _MOST_VALUES:
-        raise UserError(
-            f"The labels below {root} hold {len(found)} values ({text}): they are blurred, or "
-            "number objects and not classes; save PNGs of class ids."
-        )
     for name in COLOUR_FILES:
         if in_colour and (root / name).is_file():
             return _by_colour(root / name, shown)
     if (root / CLASS_FILE).is_file():
         return _by_number(root / CLASS_FILE, found, in_colour, text)
+    if len(found) > _MOST_VALUES:
+        raise UserError(
+            f"The labels below {root} hold {len(found)} values ({text}): they are blurred, or "
+            f"number objects and not classes; save PNGs of class ids, or name all in {CLASS_FILE}."
+        )
     # 255 is unlabelled, as in VOC, unless it is the one value beside 0.
     void = not in_colour and IGNORE_LABEL in found and found != [0, IGNORE_LABEL]
     values = [value for value in shown if not (void and value == IGNORE_LABEL)]
@@ -121,8 +121,11 @@ def _by_number(path: Path, found: list[int], in_colour: bool, text: str) -> Clas
     """Return the classes of a list of names, in the order of the values."""
     names = read_class_names(path)
     masks = found == [0, IGNORE_LABEL]
-    if not in_colour and not masks and {*found} <= {*range(len(names)), IGNORE_LABEL}:
-        return _without_void({name: id for id, name in enumerate(names)}, path.name)
+    # Without a 0 the first name may be that of 1.
+    numbered = not in_colour and not masks and found[0] == 0
+    if numbered and {*found} <= {*range(len(names)), IGNORE_LABEL}:
+        told = f"{path.name}, by the values {text}"
+        return _without_void({name: id for id, name in enumerate(names)}, told)
     values = [value for value in found if value != IGNORE_LABEL or masks]
     if in_colour or len(values) != len(names):
         remedy = (
@@ -141,7 +144,7 @@ def _by_number(path: Path, found: list[int], in_colour: bool, text: str) -> Clas
 
 def _without_void(values: Mapping[str, Value], whence: str) -> Classes:
     """Return the classes of names and their values, among which some may mean no class."""
-    void = {name: value for name, value in values.items() if name.lower() in _VOID}
+    void = {name: value for name, value in values.items() if name.lower() in VOID}
     classes = {name: value for name, value in values.items() if name not in void}
     ordinary = [*classes.values()] == list(range(len(classes)))
     told = f"{listed([*classes])}: {whence}" + (

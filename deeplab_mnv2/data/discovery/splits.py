@@ -1,6 +1,7 @@
 """Which folders hold the images of a split, and which their labels."""
 
 import dataclasses
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -12,7 +13,7 @@ from deeplab_mnv2.data.decode import read_image
 from deeplab_mnv2.errors import UserError
 
 # How people call what is trained on and what is scored, in the order of preference.
-_TRAIN = ("trainaug", "train", "training")
+_TRAIN = ("trainaug", "train", "training", "trainval")
 _SCORED = ("val", "valid", "validation", "test", "testing")
 # A name with that of a split in it: train, train_masks, trainannot, images-train, train2017.
 _FOLDER = re.compile(
@@ -70,7 +71,13 @@ def choose_splits(names: Iterable[str]) -> tuple[str, str, str]:
     Raises:
         UserError: there is nothing to train on.
     """
-    known = {name.lower().rstrip(_DIGITS): name for name in sorted(names)}
+    known: dict[str, str] = {}
+    for name in sorted(names):
+        if (other := known.setdefault(name.lower().rstrip(_DIGITS), name)) != name:
+            raise UserError(
+                f"There are the splits {other} and {name}, of which nothing says which one is "
+                "meant; move one of them away."
+            )
     train = next((known[name] for name in _TRAIN if name in known), None)
     val = next((known[name] for name in _SCORED if name in known), None)
     if train is not None and val is not None:
@@ -110,8 +117,15 @@ def find_pair(root: Path, images: Sequence[Path]) -> Pair:
     if best:
         return best[0]
     # Labels beside their images, whose names `Folder` finds out itself.
-    beside = next(iter(groups)) if len(groups) == 1 else "."
-    return Pair(beside, beside, "", {split for group in groups.values() for split in group})
+    splits = {split for group in groups.values() for split in group}
+    beside = os.path.commonpath(groups) or "."
+    if splits != {""} and "{split}" not in beside:
+        raise UserError(
+            f"{root} has folders called {', '.join(sorted(splits))[:200]}, but no labels that are "
+            "named after the images in them; write an experiment with Folder(images=..., "
+            "labels=...)."
+        )
+    return Pair(beside, beside, "", splits)
 
 
 def _sample(group: Group) -> list[Path]:
@@ -132,7 +146,11 @@ def _are_labels(paths: Sequence[Path]) -> bool:
 
 
 def _label_pattern(images: Sequence[Path], labels: Group) -> str:
-    """Return how labels are named after images, "" where half of the images or more have none."""
+    """Return how labels are named after images, "" where half of the images or more have none.
+
+    Raises:
+        UserError: they are named in several ways.
+    """
     names = {path.name for files in labels.values() for path in files}
     patterns = Counter(
         name.replace(image.stem, "{name}", 1)
@@ -141,5 +159,15 @@ def _label_pattern(images: Sequence[Path], labels: Group) -> str:
         if image.stem in name
     )
     # Of those that fit as often, the shortest: 1.png is named after 1, and so is 11.png.
-    best = max(patterns, key=lambda pattern: (patterns[pattern], -len(pattern)), default="")
-    return best if 2 * patterns[best] > len(images) else ""
+    most = max(patterns.values(), default=0)
+    if 2 * most <= len(images):
+        return ""
+    best = sorted((pattern for pattern in patterns if patterns[pattern] == most), key=len)
+    # Unless the images have another ending after a number, which is chance.
+    others = [p for p in best[1:] if not re.fullmatch(r"\d*\{name\}\d*\.png", p)]
+    if others and best[0] != "{name}.png":
+        raise UserError(
+            f"Labels are named {best[0]} and {others[0]}, and nothing says which ones are meant; "
+            "move the others away, or write an experiment with Folder(label_pattern=...)."
+        )
+    return best[0]
