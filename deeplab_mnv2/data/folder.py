@@ -18,9 +18,10 @@ from deeplab_mnv2.data.label_files import (
     require_few,
     scaled_example,
 )
-from deeplab_mnv2.data.layout import SHOWN, Layout, Pair
+from deeplab_mnv2.data.layout import Layout, Pair
 from deeplab_mnv2.data.lists import read_lines
 from deeplab_mnv2.data.photographs import files_below, is_image
+from deeplab_mnv2.data.places import SHOWN, absence, absent, require_folder
 from deeplab_mnv2.data.split_part import chosen_part, part_of
 from deeplab_mnv2.errors import UserError, printable
 
@@ -76,10 +77,11 @@ class Folder(Section):
         if not os.path.isfile(path):
             if self.classes == _VOC_CLASS_FILE and is_voc(root):
                 return VOC_CLASSES
-            raise UserError(
-                f"{str(path)[:SHOWN]} {_absence(path, 'file')}; write the classes there, one a "
-                "line, or set the data set's root to a folder in VOC's layout, which has VOC's."
+            remedy = (
+                "write the classes there, one a line, or set the data set's root to a folder in "
+                "VOC's layout, which has VOC's"
             )
+            raise UserError(absent(path, "file", remedy))
         return read_class_names(path)
 
     def open(self) -> "FolderSource":
@@ -132,7 +134,7 @@ class Folder(Section):
         path = self._place(self.lists)
         if not os.path.isfile(path):
             raise UserError(
-                f"{str(path)[:SHOWN]} {_absence(path, 'file')}, so the split "
+                f"{str(path)[:SHOWN]} {absence(path, 'file')}, so the split "
                 f"{self.split[:SHOWN]!r} is unknown; {_splits_beside(path)}."
             )
         for number, line in read_lines(path, "surrogateescape"):
@@ -208,11 +210,11 @@ class Folder(Section):
 
     def _folder(self, name: str) -> Path:
         folder = self._place(name)
-        if not os.path.isdir(folder):
-            raise UserError(
-                f"{str(folder)[:SHOWN]} {_absence(folder, 'folder')}; set the data set's root to "
-                "a folder in VOC's layout, or its images and labels to the folders you have."
-            )
+        remedy = (
+            "set the data set's root to a folder in VOC's layout, or its images and labels to the "
+            "folders you have"
+        )
+        require_folder(folder, remedy)
         return folder
 
     def _root(self) -> Path:
@@ -220,7 +222,7 @@ class Folder(Section):
         if not os.path.isdir(root or "."):
             shown = root[:SHOWN].rstrip("/") + "/"
             raise UserError(
-                f"{shown} {_absence(root, 'folder')}; set the data set's root to the folder "
+                f"{shown} {absence(root, 'folder')}; set the data set's root to the folder "
                 "that holds its images and labels."
             )
         return Path(root)
@@ -281,10 +283,6 @@ def is_voc(root: Path) -> bool:
     """Return whether a folder is laid out as VOC's, whose classes everybody knows."""
     labels = any(os.path.isdir(root / name) for name in _VOC_LABELS)
     return labels and os.path.isdir(root / _VOC_IMAGES)
-
-
-def _absence(path: str | Path, kind: str) -> str:
-    return f"is no {kind}" if os.path.exists(path) else "does not exist"
 
 
 def _splits_beside(path: Path) -> str:

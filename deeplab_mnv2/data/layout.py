@@ -7,14 +7,13 @@ from pathlib import Path
 
 from deeplab_mnv2.data.lists import readings
 from deeplab_mnv2.data.photographs import IMAGE_SUFFIXES, files_below, is_image
+from deeplab_mnv2.data.places import SHOWN
 from deeplab_mnv2.errors import UserError
 
 Pair = tuple[Path, Path]
 
 # Two of the longest paths that an operating system takes.
 _LONGEST = 8_192
-# Characters of a line or a path that an error shows.
-SHOWN = 200
 
 
 class Layout:

@@ -26,5 +26,9 @@ def require_folder(path: Path, remedy: str) -> None:
 
 def absent(path: Path, kind: str, remedy: str) -> str:
     """Return a sentence about a file or folder that is not there, or is something else."""
-    state = f"is no {kind}" if os.path.exists(path) else "does not exist"
-    return f"{str(path)[:SHOWN]} {state}; {remedy}."
+    return f"{str(path)[:SHOWN]} {absence(path, kind)}; {remedy}."
+
+
+def absence(path: Path | str, kind: str) -> str:
+    """Return in which way a file or folder is not there."""
+    return f"is no {kind}" if os.path.exists(path) else "does not exist"
