@@ -4,10 +4,10 @@
 
 PATH holds images and label PNGs in two folders, with or without splits (`images/ masks/`,
 `train/images train/masks`, `train trainannot`), labels beside their images, VOC's layout, or
-outlines of labelme's or in COCO's format. Splits, classes and the values of labels are found out,
-and what was assumed is printed; a `classes.txt` in PATH names the classes, one a line. Starts from
-the package's weights: the network knows photographs already, so that a few dozen are enough for a
-first result.
+outlines of labelme's, of YOLO's or in COCO's format. Splits, classes and the values of labels are
+found out, and what was assumed is printed; a `classes.txt` in PATH names the classes, one a line.
+Starts from the package's weights: the network knows photographs already, so that a few dozen are
+enough for a first result.
 """
 
 import numpy as np

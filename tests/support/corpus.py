@@ -52,6 +52,8 @@ from tests.support.outline_files import (
     read_outlines,
     write_coco_masks,
     write_labelme,
+    write_yolo_masks,
+    yolo_masks,
 )
 from tests.support.random_weights import random_weights
 from tests.support.tiny_runs import segmentation
@@ -304,11 +306,15 @@ def _boxes() -> dict[str, Sample]:
 
 
 def _outlines() -> dict[str, Sample]:
-    mutations = (mutate_json, mutate_json, mutate_bytes)
-    kinds = {"labelme": (write_labelme, labelme), "coco outlines": (write_coco_masks, coco_masks)}
+    words = (mutate_words, mutate_words, mutate_bytes)
+    kinds = {
+        "labelme": (write_labelme, labelme, _JSON),
+        "coco outlines": (write_coco_masks, coco_masks, _JSON),
+        "yolo outlines": (write_yolo_masks, yolo_masks, words),
+    }
     return {
         name: Sample(write, partial(read_outlines, of=data_set), mutations)
-        for name, (write, data_set) in kinds.items()
+        for name, (write, data_set, mutations) in kinds.items()
     }
 
 

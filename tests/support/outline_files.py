@@ -11,6 +11,7 @@ from PIL import Image
 from deeplab_mnv2.config import DataSet
 from deeplab_mnv2.data.coco_masks import CocoMasks
 from deeplab_mnv2.data.labelme import Labelme
+from deeplab_mnv2.data.yolo_masks import YoloMasks
 
 _HEIGHT, _WIDTH = 12, 16
 _TRIANGLE = [2.0, 1.5, 9.0, 2.0, 5.0, 8.0]
@@ -58,6 +59,19 @@ def write_coco_masks(folder: Path) -> Path:
 
 def coco_masks(path: Path) -> CocoMasks:
     return CocoMasks(root=str(path.parent), annotations=path.name, images=".")
+
+
+def write_yolo_masks(folder: Path) -> Path:
+    """Write one image with two outlines."""
+    Image.new("RGB", (_WIDTH, _HEIGHT), "blue").save(folder / "a.jpg")
+    (folder / "data.yaml").write_text("names: [cat, dog]\n")
+    path = folder / "a.txt"
+    path.write_text("0 0.1 0.1 0.9 0.2 0.5 0.75\n1 0.25 0.5 0.5 0.5 0.5 1 0.25 1\n")
+    return path
+
+
+def yolo_masks(path: Path) -> YoloMasks:
+    return YoloMasks(root=str(path.parent), images=".", labels=".")
 
 
 def read_outlines(path: Path, *, of: Callable[[Path], DataSet]) -> list[Any]:

@@ -12,11 +12,16 @@ from deeplab_mnv2.data.discovery.classes import CLASS_FILE, COLOUR_FILES, VOID, 
 from deeplab_mnv2.data.discovery.splits import choose_splits, find_pair, grouped, template
 from deeplab_mnv2.data.folder import Folder, is_voc, read_class_names
 from deeplab_mnv2.data.labelme import IGNORED, OUTSIDE, Labelme, labels_of, read_labelme
+from deeplab_mnv2.data.lists import read_lines
 from deeplab_mnv2.data.photographs import files_below, is_image
+from deeplab_mnv2.data.yolo_masks import YoloMasks
 from deeplab_mnv2.errors import UserError
 
 # The longer side that photographs are scaled down to: what the published weights were trained at.
 LONG_SIDE = 513
+# Where the classes of YOLO's files are listed.
+YOLO_CLASSES = ("data.yaml", "classes.txt")
+_NUMBER = re.compile(r"-?\d*\.?\d+(e-?\d+)?")
 # VOC's images are called by year and number.
 _VOC_NAME = re.compile(r"20\d\d_\d+")
 
@@ -34,8 +39,8 @@ def discover(root: str) -> Found:
     """Return the data sets of a folder in one of the layouts that people use.
 
     That is images and label PNGs in folders with or without splits, labels beside images, VOC's
-    layout, labelme's files, and outlines in COCO's format. Every label file is read to learn the
-    classes, unless they are VOC's.
+    layout, labelme's files, and outlines in COCO's format or in YOLO's. Every label file is read to
+    learn the classes, unless they are VOC's.
 
     Raises:
         UserError: there are no images with labels, or what the labels mean cannot be told.
@@ -54,6 +59,8 @@ def discover(root: str) -> Found:
         return _labelme(folder, found)
     if found := [path for path in outlines if _holds(path, "annotations", "categories")]:
         return _coco(folder, found)
+    if found := [path for path in files if _is_yolo(path)]:
+        return _yolo(folder, found)
     return _folders(folder, [path for path in files if is_image(path)])
 
 
@@ -127,6 +134,49 @@ def _labelme(root: Path, files: list[Path]) -> Found:
     layout = Labelme(root=str(root), folder=folder, names=names, long_side=LONG_SIDE)
     sets = [dataclasses.replace(layout, split=split) for split in (train, val)]
     return Found(sets[0], sets[1], ("outlines of labelme's", told, f"{listed(names)}: {whence}"))
+
+
+def _yolo(root: Path, files: list[Path]) -> Found:
+    """Return what is in YOLO's text files."""
+    groups = grouped(root, files)
+    if len(groups) > 1:
+        raise UserError(
+            f"{root} has YOLO's files in {' and '.join(sorted(groups)[:3])}; put them in one "
+            "folder, or one for each split."
+        )
+    ((labels, group),) = groups.items()
+    classes = next((name for name in YOLO_CLASSES if (root / name).is_file()), "")
+    if not classes:
+        raise UserError(f"{root} has no {' or '.join(YOLO_CLASSES)}; name YOLO's classes there.")
+    train, val, told = choose_splits(group)
+    # The last folder called so: the data set's own name may have it too.
+    before, found, after = labels.rpartition("labels")
+    layout = YoloMasks(
+        root=str(root),
+        images=f"{before}images{after}" if found else labels,
+        labels=labels,
+        classes=classes,
+        long_side=LONG_SIDE,
+    )
+    sets = [dataclasses.replace(layout, split=split) for split in (train, val)]
+    where = f"YOLO's outlines in {labels}, images in {layout.images}"
+    return Found(sets[0], sets[1], (where, told, f"{listed(layout.class_names)}: {classes}"))
+
+
+def _is_yolo(path: Path) -> bool:
+    """Return whether a text file beside images, or in a folder of labels, is YOLO's."""
+    if path.suffix != ".txt" or path.name in (CLASS_FILE, *COLOUR_FILES):
+        return False
+    try:
+        lines = [line.split() for _, line in read_lines(path)]
+    except UserError:
+        return False
+    # Boxes are YOLO's too, and refused when they are read.
+    return bool(lines) and all(len(line) > 4 and _are_numbers(line) for line in lines)
+
+
+def _are_numbers(parts: list[str]) -> bool:
+    return parts[0].isdecimal() and all(_NUMBER.fullmatch(part) for part in parts[1:])
 
 
 def _coco(root: Path, files: list[Path]) -> Found:
