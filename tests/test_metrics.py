@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from sklearn.metrics import jaccard_score
+from sklearn.metrics import jaccard_score, precision_recall_fscore_support
 
 from deeplab_mnv2.tasks.segmentation.metrics import iou_per_class, miou, scores
 
@@ -13,6 +13,9 @@ def test_by_hand():
     result = scores(confusion, ["a", "b", "c"])
     assert result["absent"] == ["c"]
     assert result["iou"]["c"] is None
+    assert result["precision"] == {"a": 1, "b": pytest.approx(2 / 3), "c": None}
+    assert result["recall"] == {"a": 1 / 2, "b": 1, "c": None}
+    assert result["dice"] == pytest.approx({"a": 2 / 3, "b": 4 / 5, "c": None})
     assert result["pixel_accuracy"] == pytest.approx(3 / 4)
     assert result["mean_accuracy"] == pytest.approx((1 / 2 + 1) / 2)
     assert result["frequency_weighted_iou"] == pytest.approx((1 / 2 + 2 / 3) / 2)
@@ -32,6 +35,14 @@ def test_agrees_with_scikit_learn(seed):
     iou = iou_per_class(confusion)
     np.testing.assert_allclose(iou[present], expected)
     assert np.isnan(np.delete(iou, present)).all()
+    found = scores(confusion, [str(index) for index in range(classes)])
+    reference = precision_recall_fscore_support(
+        label, prediction, labels=present, average=None, zero_division=0
+    )
+    for key, wanted in zip(("precision", "recall", "dice"), reference, strict=False):
+        # Where there is nothing to divide by, scikit-learn is told to say 0.
+        values = [found[key][str(index)] or 0.0 for index in present]
+        np.testing.assert_allclose(values, wanted)
     macro = jaccard_score(label, prediction, labels=present, average="macro", zero_division=0)
     assert float(miou(confusion)) == pytest.approx(macro)
 

@@ -95,7 +95,7 @@ def test_names_cannot_break_out(tmp_path):
     bad = '"><script>alert(1)</script>'
     result = evaluation.result
     first = next(iter(result["iou"]))
-    for key in ("iou", "iou_ci95"):
+    for key in ("iou", "iou_ci95", "precision", "recall", "dice"):
         result[key] = {bad if k == first else k: v for k, v in result[key].items()}
     evaluation.pictures[0].name = bad
     write_report(evaluation, tmp_path / "report.html", title=bad)

@@ -93,15 +93,20 @@ class SegmentationEvaluation:
         )
 
     def table(self) -> str:
-        """Return IoU by class and its 95 % interval in percent, "-" where there is none."""
+        """Return the scores by class in percent, IoU with its 95 % interval, "-" for none."""
         width = max(map(len, self.result["iou"]))
-        lines = [f"{'class':{width}}  {'IoU':>6}  95 % interval"]
-        for name, iou in self.result["iou"].items():
+        rows = [("class", "IoU", "95 % interval", "precision", "recall", "Dice")]
+        for name in self.result["iou"]:
             interval = self.result["iou_ci95"][name] or ()
-            between = " to ".join(f"{100 * bound:.2f}" for bound in interval) or "-"
-            score = "-" if iou is None else f"{100 * iou:.2f}"
-            lines.append(f"{name:{width}}  {score:>6}  {between}")
-        return "\n".join(lines)
+            iou, precision, recall, dice = (
+                _percent(self.result[key][name]) for key in ("iou", "precision", "recall", "dice")
+            )
+            between = " to ".join(map(_percent, interval)) or "-"
+            rows.append((name, iou, between, precision, recall, dice))
+        return "\n".join(
+            f"{name:{width}}  {iou:>6}  {interval:16}  {precision:>9}  {recall:>6}  {dice:>6}"
+            for name, iou, interval, precision, recall, dice in rows
+        )
 
     def write(self, folder: Path) -> None:
         """Write `eval.json`, `pictures.zip` (`pictures.save`) and `confusions.npz`.
@@ -124,6 +129,10 @@ class SegmentationEvaluation:
                     file, names=self.counts.names, confusions=self.counts.confusions
                 )
             result.write_text(json.dumps(self.result, indent=1) + "\n")
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.2f}"
 
 
 class SegmentationEvaluator:

@@ -31,16 +31,26 @@ def scores(confusion: np.ndarray, class_names: Sequence[str]) -> dict[str, Any]:
     """Return the scores of a confusion matrix (C, C), as fractions, ready for JSON.
 
     `miou`, `iou` by class name (None where absent), `absent` names, `pixel_accuracy`,
-    `mean_accuracy` over classes present in the label, and `frequency_weighted_iou`.
+    `mean_accuracy` over classes present in the label, and `frequency_weighted_iou`. By class name
+    also `precision`, of the pixels predicted so, `recall`, of those labelled so, and their harmonic
+    mean `dice`, the F1 score.
     """
     counts = np.asarray(confusion, np.float64)
     iou = iou_per_class(counts)
     correct, labelled = np.diagonal(counts), counts.sum(axis=1)
     total = labelled.sum()
+    predicted = counts.sum(axis=0)
     accuracy = ratio(correct, labelled)
+
+    def by_class(values: np.ndarray) -> dict[str, float | None]:
+        return {name: json_number(v) for name, v in zip(class_names, values, strict=True)}
+
     return {
         "miou": json_number(miou(counts)),
-        "iou": {name: json_number(value) for name, value in zip(class_names, iou, strict=True)},
+        "iou": by_class(iou),
+        "precision": by_class(ratio(correct, predicted)),
+        "recall": by_class(accuracy),
+        "dice": by_class(ratio(2 * correct, predicted + labelled)),
         "absent": [n for n, value in zip(class_names, iou, strict=True) if np.isnan(value)],
         "pixel_accuracy": json_number(ratio(correct.sum(), total)),
         "mean_accuracy": json_number(mean_present(accuracy)),
