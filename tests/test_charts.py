@@ -74,3 +74,11 @@ def test_a_calibrated_network_lies_on_the_diagonal():
     assert heights == pytest.approx([0, 0.25 * (BOTTOM - TOP) / 4, 0, 0.75 * (BOTTOM - TOP) / 4])
     empty = {key: [0, 0] for key in ("pixels", "correct", "confidence")}
     assert calibration_chart({"accuracy": empty}, "") is None
+
+
+def test_small_rates_fit_beside_their_axis():
+    points = [(0, 0.0), (100, 2.6e-4), (200, 1e-4)]
+    drawn = line_chart("Rate", {"a": points}, x_label="step", y_label="learning rate")
+    assert [text for _, text in drawn.y_ticks] == ["0", "1e-4", "2e-4", "3e-4"]
+    large = line_chart("Loss", {"a": [(0, 0.25), (9, 1250)]}, x_label="step", y_label="loss")
+    assert all(len(text) <= 5 for _, text in large.y_ticks)

@@ -10,6 +10,9 @@ Point = tuple[float, float]
 WIDTH, HEIGHT = 400, 250
 LEFT, RIGHT, TOP, BOTTOM = 56, 388, 12, 208
 
+# Characters of a tick before its number is written with an exponent.
+_LONGEST = 5
+
 
 @dataclasses.dataclass
 class Line:
@@ -152,4 +155,9 @@ def _between(value: float, ends: tuple[float, float], drawn: tuple[float, float]
 
 
 def _text(value: float) -> str:
-    return f"{value / 1000:g}k" if abs(value) >= 1000 else f"{value:g}"
+    """Return a number in five characters or so, which is the room beside an axis."""
+    text = f"{value / 1000:g}k" if abs(value) >= 1000 else f"{value:g}"
+    if len(text) > _LONGEST:
+        mantissa, _, exponent = f"{value:.1e}".partition("e")
+        text = f"{mantissa.removesuffix('.0')}e{int(exponent)}"
+    return text
