@@ -29,7 +29,7 @@ def get_config(root: str = "") -> Config:
     found = discover(root)
     for sentence in found.assumed:
         print(f"folder: {sentence}")
-    config = voc_small.get_config()
+    config, source = voc_small.get_config(), found.train.open()
     config.data.train, config.data.val = found.train, found.val
     config.model.num_classes = len(found.train.class_names)
     config.train.init_weights = str(weights.PACKAGED)
@@ -37,9 +37,9 @@ def get_config(root: str = "") -> Config:
         config.train.init_parts = ("backbone", "aspp")
     # Sizes that fit the images, whatever VOC's are.
     config.evaluation = EvaluationConfig()
-    config.data.crop_size = min(config.data.crop_size, _side(found.train.open()))
+    config.data.crop_size = min(config.data.crop_size, _side(source))
     config.train.batch_size = 8
-    steps = _EPOCHS * len(found.train.open()) // config.train.batch_size
+    steps = _EPOCHS * len(source) // config.train.batch_size
     config.train.total_steps = min(max(steps, _LEAST), _MOST)
     config.train.eval_every = config.train.total_steps // 3
     return config

@@ -1,7 +1,9 @@
-"""The classes of PASCAL VOC and of COCO."""
+"""The classes of PASCAL VOC and of COCO, and what lies outside of all objects."""
+
+BACKGROUND = "background"
 
 VOC_CLASSES = (
-    "background",
+    BACKGROUND,
     "aeroplane",
     "bicycle",
     "bird",

@@ -143,11 +143,7 @@ def read_yolo_boxes(path: Path, num_classes: int) -> Objects:
                 f"{where} is {line[:_SHOWN]!r}; it must be a class and the box's x, y, width and "
                 "height."
             )
-        if not re.fullmatch(r"\d{1,9}", line.split()[0]) or values[0] >= num_classes:
-            raise UserError(
-                f"{where} has the class {line.split()[0][:_SHOWN]}, but there are {num_classes} "
-                f"(0 to {num_classes - 1}); correct it or the list of classes."
-            )
+        number_of_class = yolo_class(line.split()[0], num_classes, where)
         if not all(0 <= value <= 1 + _SLACK for value in values[1:]):
             raise UserError(
                 f"{where} has a box outside the image ({line[:_SHOWN]}); its numbers must be "
@@ -156,8 +152,22 @@ def read_yolo_boxes(path: Path, num_classes: int) -> Objects:
         x, y, width, height = values[1:]
         if width and height:
             boxes.append((y - height / 2, x - width / 2, y + height / 2, x + width / 2))
-            label.append(int(values[0]))
+            label.append(number_of_class)
     return as_objects(boxes, label)
+
+
+def yolo_class(text: str, num_classes: int, where: str) -> int:
+    """Return the class that a line begins with; `where` it stands.
+
+    Raises:
+        UserError: it is no number of a class.
+    """
+    if not re.fullmatch(r"\d{1,9}", text) or int(text) >= num_classes:
+        raise UserError(
+            f"{where} has the class {text[:_SHOWN]}, but there are {num_classes} "
+            f"(0 to {num_classes - 1}); correct it or the list of classes."
+        )
+    return int(text)
 
 
 def _scaled(shares: Objects, size: tuple[int, ...]) -> Objects:

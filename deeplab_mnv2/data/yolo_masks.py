@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from deeplab_mnv2.data.lists import read_lines
 from deeplab_mnv2.data.places import absent, place, require_folder
 from deeplab_mnv2.data.split_part import chosen_part, part_of
 from deeplab_mnv2.data.voc_boxes import box_class_names, images_below
+from deeplab_mnv2.data.yolo import yolo_class
 from deeplab_mnv2.errors import UserError, printable
 from deeplab_mnv2.files import reason
 
@@ -169,17 +169,13 @@ def read_outlines(path: Path, num_classes: int) -> list[Outline]:
                 f"{where} is {line[:_SHOWN]!r}; it must be a class and the x and y of three "
                 "corners or more."
             )
-        if not re.fullmatch(r"\d{1,9}", first) or int(first) >= num_classes:
-            raise UserError(
-                f"{where} has the class {first[:_SHOWN]}, but there are {num_classes} "
-                f"(0 to {num_classes - 1}); correct it or the list of classes."
-            )
+        label = yolo_class(first, num_classes, where)
         if not ((corners >= -_SLACK) & (corners <= 1 + _SLACK)).all():
             raise UserError(
                 f"{where} has a corner outside the image ({line[:_SHOWN]}); its numbers must be "
                 "shares of the image's width and height, from 0 to 1."
             )
-        outlines.append((int(first), corners.reshape(-1, 2)))
+        outlines.append((label, corners.reshape(-1, 2)))
     return outlines
 
 

@@ -7,9 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from deeplab_mnv2.config import DataSet
-from deeplab_mnv2.data.coco_masks import BACKGROUND, CocoMasks
+from deeplab_mnv2.data.classes import BACKGROUND
+from deeplab_mnv2.data.coco_masks import CocoMasks
 from deeplab_mnv2.data.discovery.classes import CLASS_FILE, COLOUR_FILES, VOID, find_classes, listed
-from deeplab_mnv2.data.discovery.splits import choose_splits, find_pair, grouped, template
+from deeplab_mnv2.data.discovery.splits import (
+    Group,
+    choose_splits,
+    find_pair,
+    grouped,
+    template,
+)
 from deeplab_mnv2.data.folder import Folder, is_voc, read_class_names
 from deeplab_mnv2.data.labelme import IGNORED, OUTSIDE, Labelme, labels_of, read_labelme
 from deeplab_mnv2.data.lists import read_lines
@@ -24,6 +31,8 @@ YOLO_CLASSES = ("data.yaml", "classes.txt")
 _NUMBER = re.compile(r"-?\d*\.?\d+(e-?\d+)?")
 # VOC's images are called by year and number.
 _VOC_NAME = re.compile(r"20\d\d_\d+")
+
+_Layout = Folder | Labelme | CocoMasks | YoloMasks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,8 +98,7 @@ def _voc(root: Path) -> Found:
     # CVAT and others write the same layout with classes of their own.
     if is_named or not all(_VOC_NAME.fullmatch(p.stem) for p in (root / "JPEGImages").iterdir()):
         return _with_classes(dataclasses.replace(layout, long_side=LONG_SIDE), train, val, said)
-    sets = [dataclasses.replace(layout, split=split) for split in (train, val)]
-    return Found(sets[0], sets[1], (*said, "VOC's classes"))
+    return _found(layout, train, val, *said, "VOC's classes")
 
 
 def _with_classes(layout: Folder, train: str, val: str, told: tuple[str, ...]) -> Found:
@@ -107,19 +115,33 @@ def _with_classes(layout: Folder, train: str, val: str, told: tuple[str, ...]) -
     known = dataclasses.replace(
         layout, names=found.names, values=found.values, unlabelled=found.unlabelled
     )
-    sets = [dataclasses.replace(known, split=split) for split in (train, val)]
-    return Found(sets[0], sets[1], (*told, *found.assumed))
+    return _found(known, train, val, *told, *found.assumed)
+
+
+def _found(layout: _Layout, train: str, val: str, *assumed: str) -> Found:
+    sets = (dataclasses.replace(layout, split=split) for split in (train, val))
+    return Found(*sets, assumed=assumed)
+
+
+def _only_group(root: Path, files: list[Path], whose: str) -> tuple[str, Group]:
+    """Return the one folder that files are in, with `{split}` in it, and the files by split.
+
+    Raises:
+        UserError: they are in several.
+    """
+    groups = grouped(root, files)
+    if len(groups) > 1:
+        raise UserError(
+            f"{root} has {whose}'s files in {' and '.join(sorted(groups)[:3])}; put them in one "
+            "folder, or one for each split."
+        )
+    ((folder, group),) = groups.items()
+    return folder, group
 
 
 def _labelme(root: Path, files: list[Path]) -> Found:
     """Return what is in labelme's files."""
-    groups = grouped(root, files)
-    if len(groups) > 1:
-        raise UserError(
-            f"{root} has labelme's files in {' and '.join(sorted(groups)[:3])}; put them in one "
-            "folder, or one for each split."
-        )
-    ((folder, group),) = groups.items()
+    folder, group = _only_group(root, files, "labelme")
     train, val, told = choose_splits({*group})
     if (root / CLASS_FILE).is_file():
         listed_names, whence = read_class_names(root / CLASS_FILE), CLASS_FILE
@@ -132,19 +154,12 @@ def _labelme(root: Path, files: list[Path]) -> Found:
     if len(names) < 2:
         raise UserError(f"{root} has outlines of no class; label some in labelme.")
     layout = Labelme(root=str(root), folder=folder, names=names, long_side=LONG_SIDE)
-    sets = [dataclasses.replace(layout, split=split) for split in (train, val)]
-    return Found(sets[0], sets[1], ("outlines of labelme's", told, f"{listed(names)}: {whence}"))
+    return _found(layout, train, val, "outlines of labelme's", told, f"{listed(names)}: {whence}")
 
 
 def _yolo(root: Path, files: list[Path]) -> Found:
     """Return what is in YOLO's text files."""
-    groups = grouped(root, files)
-    if len(groups) > 1:
-        raise UserError(
-            f"{root} has YOLO's files in {' and '.join(sorted(groups)[:3])}; put them in one "
-            "folder, or one for each split."
-        )
-    ((labels, group),) = groups.items()
+    labels, group = _only_group(root, files, "YOLO")
     classes = next((name for name in YOLO_CLASSES if (root / name).is_file()), "")
     if not classes:
         raise UserError(f"{root} has no {' or '.join(YOLO_CLASSES)}; name YOLO's classes there.")
@@ -158,9 +173,8 @@ def _yolo(root: Path, files: list[Path]) -> Found:
         classes=classes,
         long_side=LONG_SIDE,
     )
-    sets = [dataclasses.replace(layout, split=split) for split in (train, val)]
     where = f"YOLO's outlines in {labels}, images in {layout.images}"
-    return Found(sets[0], sets[1], (where, told, f"{listed(layout.class_names)}: {classes}"))
+    return _found(layout, train, val, where, told, f"{listed(layout.class_names)}: {classes}")
 
 
 def _is_yolo(path: Path) -> bool:
@@ -196,15 +210,14 @@ def _coco(root: Path, files: list[Path]) -> Found:
     train, val, told = choose_splits(groups[annotations])
     layout = CocoMasks(root=str(root), split=train, annotations=annotations, long_side=LONG_SIDE)
     layout.images = _images_of(root, annotations, groups[annotations])
-    sets = [dataclasses.replace(layout, split=split) for split in (train, val)]
-    names = sets[0].class_names
-    if names != sets[1].class_names:
+    names, others = (dataclasses.replace(layout, split=s).class_names for s in (train, val))
+    if names != others:
         raise UserError(
             f"{train} and {val} of {root} have different categories ({', '.join(names)[:200]} and "
-            f"{', '.join(sets[1].class_names)[:200]}); give both the same."
+            f"{', '.join(others)[:200]}); give both the same."
         )
     where = f"outlines in COCO's format, images in {layout.images}"
-    return Found(sets[0], sets[1], (where, told, listed(names)))
+    return _found(layout, train, val, where, told, listed(names))
 
 
 def _images_of(root: Path, annotations: str, files: Mapping[str, Path]) -> str:

@@ -80,23 +80,18 @@ def find_classes(root: Path, labels: Sequence[Path]) -> Classes:
 def _values(paths: Sequence[Path]) -> tuple[list[int], bool]:
     """Return the values that occur in label files, and whether they are colours."""
 
-    def values(path: Path) -> tuple[bool, set[int]]:
-        try:
-            return False, {*np.unique(read_values(path)).tolist()}
-        except LabelInColourError:
-            return True, {*np.unique(read_values(path, in_colour=True)).tolist()}
+    def all_values(in_colour: bool) -> list[int]:
+        def values(path: Path) -> set[int]:
+            return {*np.unique(read_values(path, in_colour=in_colour)).tolist()}
 
-    with ThreadPoolExecutor(_THREADS) as threads:
-        found = list(threads.map(values, paths))
-        if in_colour := any(colour for colour, _ in found):
-            # Some of one grey level all over looked like numbers.
-            found = list(
-                threads.map(
-                    lambda path: (True, {*np.unique(read_values(path, in_colour=True)).tolist()}),
-                    paths,
-                )
-            )
-    return sorted(set().union(*(one for _, one in found))), in_colour
+        with ThreadPoolExecutor(_THREADS) as threads:
+            return sorted(set().union(*threads.map(values, paths)))
+
+    try:
+        return all_values(in_colour=False), False
+    except LabelInColourError:
+        # One is enough: others may look like numbers because they are of one grey level.
+        return all_values(in_colour=True), True
 
 
 def _by_colour(path: Path, shown: Sequence[Value]) -> Classes:
