@@ -96,7 +96,7 @@ def main() -> None:
     shared = experiment_arguments(sys.argv[1:])
     for combination in chosen:
         # Mistakes in the last one come up before the first is trained.
-        command.configured([*shared, *_overrides(combination)]).check()
+        command.overridden_copy(given.config, _overrides(combination)).check()
     command.require_writable(output, "--workdir")
     task = task_of(given.config)
     found: list[dict[str, Any]] = []

@@ -1,5 +1,6 @@
 """What every command shares: flags from the config, one plain sentence on a mistake."""
 
+import copy
 import dataclasses
 import difflib
 import re
@@ -79,16 +80,16 @@ def is_experiment_given() -> bool:
     return _is_given
 
 
-def configured(arguments: list[str], default_config: str = QUICKSTART) -> Config:
-    """Return the config that `--config` and its fields among some arguments give.
+def overridden_copy(config: Config, arguments: list[str]) -> Config:
+    """Return a copy of a config with other fields, given as on the command line.
 
     Raises:
-        UserError: there is no such page, field or value.
+        UserError: there is no such field or value.
     """
     values = flags.FlagValues()
-    rest = _load_experiment(arguments, default_config, values)
+    rest = _define_fields(copy.deepcopy(config), arguments, values)
     with _plainly():
-        values(["", *(a for a in rest if a.lstrip("-").startswith("config."))])
+        values(["", *rest])
     return values.config
 
 
@@ -174,8 +175,7 @@ def _start() -> None:
 def _parse(argv: list[str], default_config: str) -> list[str]:
     """Parse the flags, load the experiment, and return the command and what is left over."""
     if "config" in flags.FLAGS:
-        delattr(flags.FLAGS, "config")
-        argv = _load_experiment(argv, default_config, flags.FLAGS)
+        argv = _load_experiment(argv, default_config)
     with _plainly():
         return flags.FLAGS(argv)
 
@@ -194,8 +194,8 @@ def _plainly() -> Iterator[None]:
         raise UserError(f"{str(error).splitlines()[0].removeprefix('flag ')}.") from error
 
 
-def _load_experiment(argv: list[str], default_config: str, values: flags.FlagValues) -> list[str]:
-    """Define flags for the fields of the config that `--config FILE` names; return all others."""
+def _load_experiment(argv: list[str], default_config: str) -> list[str]:
+    """Replace the flag `--config FILE` by those of the config's fields; return the other flags."""
     global _page, _is_given
     reference, rest = default_config, []
     waiting = iter(argv)
@@ -209,7 +209,13 @@ def _load_experiment(argv: list[str], default_config: str, values: flags.FlagVal
     if not reference:
         raise UserError("Give --config FILE, the experiment that names the data to look at.")
     _page, config = experiment.load(reference)
-    rest = experiment.choose_objects(config, rest, "config")
+    delattr(flags.FLAGS, "config")
+    return _define_fields(config, rest, flags.FLAGS)
+
+
+def _define_fields(config: Config, argv: list[str], values: flags.FlagValues) -> list[str]:
+    """Define a flag for each field of a config that is given; return what is left to parse."""
+    rest = experiment.choose_objects(config, argv, "config")
     with _plainly():
         try:
             config_flags.DEFINE_config_dataclass(

@@ -29,6 +29,10 @@ LONG_SIDE = 513
 # Where the classes of YOLO's files are listed.
 YOLO_CLASSES = ("data.yaml", "classes.txt")
 _NUMBER = re.compile(r"-?\d*\.?\d+(e-?\d+)?")
+_KEYS = {
+    "labelme": (b'"shapes"', b'"imagePath"'),
+    "coco": (b'"annotations"', b'"categories"'),
+}
 # VOC's images are called by year and number.
 _VOC_NAME = re.compile(r"20\d\d_\d+")
 
@@ -63,10 +67,10 @@ def discover(root: str) -> Found:
         raise UserError(problems[0])
     if is_voc(folder):
         return _voc(folder)
-    outlines = [path for path in files if path.suffix == ".json"]
-    if found := [path for path in outlines if _holds(path, "shapes", "imagePath")]:
+    formats = {path: _format_of(path) for path in files if path.suffix == ".json"}
+    if found := [path for path, kind in formats.items() if kind == "labelme"]:
         return _labelme(folder, found)
-    if found := [path for path in outlines if _holds(path, "annotations", "categories")]:
+    if found := [path for path, kind in formats.items() if kind == "coco"]:
         return _coco(folder, found)
     if found := [path for path in files if _is_yolo(path)]:
         return _yolo(folder, found)
@@ -243,8 +247,8 @@ def _images_of(root: Path, annotations: str, files: Mapping[str, Path]) -> str:
     )
 
 
-def _holds(path: Path, *keys: str) -> bool:
-    """Return whether a JSON file has keys, wherever they are; it may be damaged.
+def _format_of(path: Path) -> str:
+    """Return "labelme", "coco" or "" by the keys of a JSON file, which may be damaged.
 
     Raises:
         UserError: it cannot be read.
@@ -255,4 +259,7 @@ def _holds(path: Path, *keys: str) -> bool:
         raise UserError(
             f"{path} cannot be read ({error.strerror}); remove or correct it."
         ) from error
-    return all(f'"{key}"'.encode() in content for key in keys)
+    for kind, keys in _KEYS.items():
+        if all(key in content for key in keys):
+            return kind
+    return ""
