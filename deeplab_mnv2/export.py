@@ -31,12 +31,15 @@ from deeplab_mnv2.config import DetectionEvaluationConfig, SsdLiteConfig
 from deeplab_mnv2.data.folder import Folder
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.exporting.agreement import Agreement, compare
-from deeplab_mnv2.exporting.images import CHECKED, preparation, read_or_draw
-from deeplab_mnv2.exporting.target import PRECISIONS, Run, Target, outputs_of
+from deeplab_mnv2.exporting.images import CALIBRATED, CHECKED, preparation, read_or_draw
+from deeplab_mnv2.exporting.post_training import quantize
+from deeplab_mnv2.exporting.target import PRECISIONS, Network, Run, Target, outputs_of
 from deeplab_mnv2.files import replace_atomically
 from deeplab_mnv2.tasks.classification.classifier import scaling_of
 from deeplab_mnv2.tasks.detection.detector import SHOWN_NMS_IOU
 from deeplab_mnv2.weights import native
+from deeplab_mnv2.weights.activation_ranges import without_ranges
+from deeplab_mnv2.weights.model_weights import from_model
 
 # Beside our own; a module each, with `build` and `load`.
 FORMATS = ("litert", "onnx", "stablehlo")
@@ -63,16 +66,22 @@ def export(
             written, or it computes something else than the network.
     """
     _check(source, target)
-    model = weights.build(source)
+    if target.precision != "int8" and kind != "safetensors":
+        # What computes in floats need not be rounded.
+        source = without_ranges(source)
+    model = written = weights.build(source)
     fit, told = preparation(source, target)
     target = dataclasses.replace(target, scaling=told)
-    images, calibration = read_or_draw(target, folder, fit, CHECKED[source.kind])
+    needed = CALIBRATED if target.precision == "int8" and not source.config.quantized else 0
+    images, calibration = read_or_draw(target, folder, fit, CHECKED[source.kind], needed)
+    if needed:
+        written = quantize(model, [model.normalize(image) for image in calibration])
     if kind == "safetensors":
-        content = _weights_file(source, target)
+        content = _weights_file(source, written, target)
         run = _network_in(content, source, target)
     else:
         module = _module(kind)
-        content = module.build(model, target, calibration)
+        content = module.build(written, target)
         run = module.load(content, model)
     agreement = compare(model, run, images, target)
     if not agreement.number:
@@ -168,12 +177,15 @@ def _share(agreement: Agreement, source: weights.Weights, target: Target) -> str
     return f"{agreement.share:.3%} of the pixels"
 
 
-def _weights_file(source: weights.Weights, target: Target) -> bytes:
-    if target.precision == "int8":
-        raise UserError("Weights files are float32 or float16; set --format litert for int8.")
+def _weights_file(source: weights.Weights, written: Network, target: Target) -> bytes:
     if target.argmax or not target.resize or target.box_rules:
         raise UserError("A weights file holds no output; leave --argmax and --noresize out.")
-    named = dataclasses.replace(source, class_names=target.class_names)
+    named = dataclasses.replace(
+        source,
+        class_names=target.class_names,
+        config=written.config,
+        tensors=from_model(written, source.provenance).tensors,
+    )
     return native.to_bytes(named, half=target.precision == "float16")
 
 

@@ -122,7 +122,7 @@ def test_half_precision_halves_the_file(kind, source, target, tmp_path):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_int8_agrees(name, monkeypatch, target, photographs, tmp_path):
     litert = _module("litert")
-    pytest.importorskip("ai_edge_quantizer")
+    pytest.importorskip("litert_quantizer")
     # A random network hardly tells these scenes apart: its classes are nearly tied.
     monkeypatch.setitem(LEAST_AGREEMENT, "int8", 0.6)
     integer = dataclasses.replace(target, precision="int8")
@@ -142,7 +142,7 @@ def test_int8_agrees(name, monkeypatch, target, photographs, tmp_path):
 def test_biases_of_dead_channels_survive_int8(target, photographs, tmp_path):
     """A channel of zeros has no scale; its bias is what the network computes all the same."""
     litert = pytest.importorskip("deeplab_mnv2.exporting.litert")
-    pytest.importorskip("ai_edge_quantizer")
+    pytest.importorskip("litert_quantizer")
     source = _source()
     source.tensors["head.conv.kernel"][:] = 0
     integer = dataclasses.replace(target, precision="int8")
@@ -224,7 +224,7 @@ def test_litert_files_are_read_back_as_the_same_network(name, target, tmp_path):
 def test_stablehlo_runs_at_any_batch(source, target):
     stablehlo = _module("stablehlo")
     model = _classifier(source)
-    content = stablehlo.build(model, target, [])
+    content = stablehlo.build(model, target)
     for count in (1, 3):
         images = _images(count)
         expected = apply(model, model.normalize(images))

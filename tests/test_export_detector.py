@@ -16,6 +16,7 @@ from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.export import export
 from deeplab_mnv2.exporting.agreement import LEAST_AGREEMENT, _compare_boxes
 from deeplab_mnv2.exporting.graph import CODES, LOGITS, evaluate
+from deeplab_mnv2.exporting.post_training import quantize
 from deeplab_mnv2.exporting.target import Target, found_boxes, outputs_of
 from deeplab_mnv2.exporting.tracing import trace
 from deeplab_mnv2.tasks.detection.transforms import resize
@@ -113,7 +114,7 @@ def test_an_image_without_objects_has_no_boxes(kind, source, target):
     module = _module(kind)
     sure = dataclasses.replace(target, box_rules=DetectionEvaluationConfig(score_threshold=0.9999))
     model = weights.build_detector(source)
-    boxes, scores, labels = module.load(module.build(model, sure, []), model)(_image())
+    boxes, scores, labels = module.load(module.build(model, sure), model)(_image())
     assert (boxes.shape, scores.shape, labels.shape) == ((0, 4), (0,), (0,))
 
 
@@ -158,7 +159,7 @@ def test_litert_loses_no_class_whatever_the_number_of_threads(threads, source, t
     litert = _module("litert")
     model = weights.build_detector(source)
     interpreter = litert.file.Interpreter(
-        model_content=litert.build(model, target, []), num_threads=threads
+        model_content=litert.build(model, target), num_threads=threads
     )
     interpreter.allocate_tensors()
     image = np.asarray(model.normalize(_image()))
@@ -175,7 +176,7 @@ def test_litert_loses_no_class_whatever_the_number_of_threads(threads, source, t
 
 def test_stablehlo_takes_any_batch(source, target):
     stablehlo = _module("stablehlo")
-    content = stablehlo.build(weights.build_detector(source), target, [])
+    content = stablehlo.build(weights.build_detector(source), target)
     images = np.concatenate([_image(0), _image(1), _image(2)])
     found = jax.export.deserialize(bytearray(content)).call(images)
     for one, other in zip(found, _expected(source, images, target), strict=True):
@@ -185,12 +186,12 @@ def test_stablehlo_takes_any_batch(source, target):
 def test_int8_keeps_the_boxes_arithmetic_in_floats(monkeypatch, source, target, tmp_path):
     """The network is in integers, and is as near as a random one can be."""
     litert = _module("litert")
-    pytest.importorskip("ai_edge_quantizer")
+    pytest.importorskip("litert_quantizer")
     monkeypatch.setitem(LEAST_AGREEMENT, "int8", 0.0)
     drawn = [_image(seed) for seed in range(8)]
     integer = dataclasses.replace(target, precision="int8")
     model = weights.build_detector(source)
-    content = litert.build(model, integer, drawn)
+    content = litert.build(quantize(model, [model.normalize(image) for image in drawn]), integer)
     floats = 4 * sum(array.size for array in source.tensors.values())
     assert len(content) < floats / 2
     boxes, scores, labels = litert.load(content, model)(_image())

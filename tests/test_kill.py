@@ -46,6 +46,7 @@ def assert_same(workdir, undisturbed):
     [
         ("segmentation", 2),
         pytest.param("segmentation", 20, marks=pytest.mark.slow),
+        pytest.param("quantized", 5, marks=pytest.mark.slow),
         pytest.param("classification", 5, marks=pytest.mark.slow),
         pytest.param("detection", 5, marks=pytest.mark.slow),
     ],

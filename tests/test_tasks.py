@@ -130,18 +130,23 @@ _AXES = [{"data": 8}, {"data": 2, "fsdp": 2}, {"data": 2, "space": 2}]
     ("settings", "axes"),
     [
         *(("segmentation", axes) for axes in ({"data": 2}, {"data": 4}, *_AXES)),
-        *((task, axes) for task in ("classification", "detection") for axes in _AXES),
+        *((task, axes) for task in ("quantized", "classification", "detection") for axes in _AXES),
     ],
     indirect=["settings"],
 )
 def test_the_same_losses_on_any_number_of_devices(settings, on_one_device, axes):
     losses, norms, statistics = take_steps(settings, mesh_of(**axes))
-    np.testing.assert_allclose(losses, on_one_device[0], rtol=1e-5)
+    # From its second step on that network is rounded to 8 bits, which turns the last bit of a sum
+    # into a whole step of 255 now and then: 5e-4 of a loss here.
+    rounded = 2e-3 if settings.model.quantized else 1e-5
+    np.testing.assert_allclose(losses[:1], on_one_device[0][:1], rtol=1e-5)
+    np.testing.assert_allclose(losses, on_one_device[0], rtol=rounded)
     # Of the first step: later ones rest on which anchors are hardest, a choice that rounding tips.
     # It tips an activation over its kink too: 4 devices give 3.5151 here, 1, 2 and 8 give 3.5141.
     np.testing.assert_allclose(norms[0], on_one_device[1][0], rtol=1e-3)
+    atol = 0.02 if settings.model.quantized else 1e-4
     for ours, theirs in zip(statistics, on_one_device[2], strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=atol)
 
 
 @pytest.mark.parametrize("devices", [2, 8])

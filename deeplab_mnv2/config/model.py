@@ -43,6 +43,9 @@ class BackboneConfig(Section):
     image_std: tuple[float, ...] = (127.5, 127.5, 127.5)
     # Compute type; parameters and norm statistics stay float32.
     dtype: str = "float32"
+    # Round kernels and activations to 8 bits, as the int8 file does, in ranges that are measured in
+    # training and stored with the weights; `train.quantize_from` trains without at first.
+    quantized: bool = False
     # Recompute each block in the backward pass: less memory, a third more time.
     remat: bool = False
 
@@ -71,6 +74,11 @@ class BackboneConfig(Section):
                 self.shortcut == "bottleneck", "shortcut", "'bottleneck' with model.version=1"
             )
         self.require_one_of(("float32", "bfloat16"), "dtype")
+        self.require(
+            self.dtype == "float32" or not self.quantized,
+            "dtype",
+            "'float32' with model.quantized, whose steps bfloat16 cannot hold",
+        )
         self._check_norm("backbone")
         for name in ("image_mean", "image_std"):
             self.require(
@@ -114,6 +122,11 @@ class DeepLabConfig(BackboneConfig):
         self.require(0 <= self.dropout < 1, "dropout", "in [0, 1)")
         self.require(min(self.atrous_rates, default=1) >= 1, "atrous_rates", "numbers of 1 or more")
         self.require_at_least(0, "image_pool_crop")
+        self.require(
+            not (self.quantized and self.image_pool_crop),
+            "image_pool_crop",
+            "0 with model.quantized, whose pooling covers the image",
+        )
         self._check_norm("head")
 
 

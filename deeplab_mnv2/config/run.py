@@ -65,6 +65,13 @@ class Config(Section):
             "in_channels",
             "3 in a run, whose images are in colour; build the network itself for others",
         )
+        for name in ("quantize_from", "freeze_ranges_from"):
+            step = getattr(train, name)
+            train.require(
+                step == 0 or (model.quantized and step < train.total_steps),
+                name,
+                "0, or with model.quantized a step before train.total_steps",
+            )
         train.require(
             model.version == 2 or not {*train.freeze} & {*_STAGES_OF_V2},
             "freeze",

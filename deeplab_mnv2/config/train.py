@@ -32,6 +32,11 @@ class TrainConfig(Section):
     init_parts: tuple[str, ...] = ()
     # Decay of the moving average of the weights, which is then what is scored; 0 is off.
     ema_decay: float = 0.0
+    # With model.quantized: the step from which on the network is rounded to 8 bits. Before it, it
+    # learns in float32 and its ranges are measured.
+    quantize_from: int = 0
+    # With model.quantized: the step from which on the ranges stay as they are; 0 is never.
+    freeze_ranges_from: int = 0
     # Use the stored norm statistics in training instead of the batch's.
     freeze_norm: bool = False
     # What stays as it is, norm statistics included: "backbone", "backbone.stem",
@@ -52,7 +57,9 @@ class TrainConfig(Section):
         """
         steps = ("total_steps", "log_every", "eval_every", "checkpoint_every")
         self.require_at_least(1, *steps, "batch_size", "accumulate", "fsdp", "space")
-        self.require_at_least(0, "seed", "checkpoint_every_seconds")
+        self.require_at_least(
+            0, "seed", "checkpoint_every_seconds", "quantize_from", "freeze_ranges_from"
+        )
         self.require_one_of(("stop", "skip"), "nonfinite")
         self.require(0 <= self.ema_decay < 1, "ema_decay", "in [0, 1)")
         self.require(

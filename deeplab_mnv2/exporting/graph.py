@@ -80,11 +80,13 @@ class Graph:
     """Operations in order, from `IMAGE` to `LOGITS`, a detector's to `CODES` as well.
 
     `shapes` are (H, W, C) by tensor; a classifier's logits are (classes,), a detector's
-    (anchors, classes + 1) and its codes (anchors, 4).
+    (anchors, classes + 1) and its codes (anchors, 4). `ranges` are the least and the largest value
+    of each tensor that is rounded to 8 bits; of a network without ranges there are none.
     """
 
     operations: list[Operation]
     shapes: dict[str, tuple[int, ...]]
+    ranges: dict[str, tuple[float, float]]
 
 
 def evaluate(graph: Graph, image: Array) -> dict[str, Array]:

@@ -46,19 +46,18 @@ def preparation(source: Weights, target: Target) -> tuple[Fit, Mapping[str, Any]
 
 
 def read_or_draw(
-    target: Target, folder: Path | None, fit: Fit, checked: int
+    target: Target, folder: Path | None, fit: Fit, checked: int, calibrated: int
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Return the images to check on and those to calibrate with, (1, H, W, 3) uint8 each.
 
     Raises:
-        UserError: int8 is asked for without a folder, or the folder cannot be used.
+        UserError: some are to calibrate with but there is no folder, or it cannot be used.
     """
-    is_integer = target.precision == "int8"
     if folder is None:
-        if is_integer:
+        if calibrated:
             raise UserError("int8 needs --calibration FOLDER, with images of the training split.")
         return draw_images(checked, max(target.size), fit), []
-    found = read_images(folder, checked + CALIBRATED * is_integer, fit)
+    found = read_images(folder, checked + calibrated, fit)
     # Ranges come from other images than the check, where there are enough.
     step = max(1, len(found) // checked)
     return found[::step], [image for i, image in enumerate(found) if i % step] or found

@@ -13,7 +13,7 @@ from deeplab_mnv2.models.deeplab import DeepLab
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
-def build(model: Network, target: Target, calibration: list[np.ndarray]) -> bytes:
+def build(model: Network, target: Target) -> bytes:
     """Return a serialised `jax.export` program of images (B, H, W, 3) uint8 RGB.
 
     For segmentation H and W are any multiples of 32 plus one, for other tasks the target's.

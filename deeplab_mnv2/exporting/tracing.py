@@ -24,9 +24,10 @@ from deeplab_mnv2.models.backbone import Backbone
 from deeplab_mnv2.models.classifier import Classifier
 from deeplab_mnv2.models.decoder import Decoder
 from deeplab_mnv2.models.deeplab import DeepLab
-from deeplab_mnv2.models.layers import Conv, ConvNormAct, SeparableConv
+from deeplab_mnv2.models.layers import Conv, ConvNormAct, SeparableConv, image_range
 from deeplab_mnv2.models.mobilenet_v1 import MobileNetV1
 from deeplab_mnv2.models.mobilenet_v2 import DETECTED_STAGE, LOW_LEVEL_STAGE, InvertedResidual
+from deeplab_mnv2.models.ops.fake_quantization import Range
 from deeplab_mnv2.models.ops.taps import Window
 from deeplab_mnv2.models.ssdlite import ExtraLevel, PredictionHead, SSDLite
 
@@ -43,13 +44,16 @@ def trace(model: Network, size: tuple[int, int], *, upsample: bool) -> Graph:
         tracer.detection(model)
     else:
         tracer.segmentation(model, upsample)
-    return Graph(tracer.operations, tracer.shapes)
+    return Graph(tracer.operations, tracer.shapes, tracer.ranges)
 
 
 class _Tracer:
     def __init__(self, config: BackboneConfig, size: tuple[int, int]):
         self.align_corners = isinstance(config, DeepLabConfig) and config.align_corners
         self.shapes: dict[str, tuple[int, ...]] = {IMAGE: (*size, config.in_channels)}
+        self.ranges: dict[str, tuple[float, float]] = {}
+        if config.quantized:
+            self.ranges[IMAGE] = image_range(config)
         self.operations: list[Operation] = []
 
     def segmentation(self, model: DeepLab, upsample: bool) -> None:
@@ -57,19 +61,21 @@ class _Tracer:
         x = self.aspp(model.aspp, x)
         if model.decoder is not None:
             x = self.decoder(model.decoder, x, low_level)
-        if not upsample:
-            self.convolution(model.classifier, x, output=LOGITS)
-            return
-        x = self.convolution(model.classifier, x, output="head_logits")
-        self.resize(x, self.size(IMAGE), output=LOGITS)
+        x = self.convolution(model.classifier, x, output="" if upsample else LOGITS)
+        self.measured(model.logits_range, x)
+        if upsample:
+            # Without a range: 8 bits would round away where one class gives way to the next.
+            self.resize(x, self.size(IMAGE), output=LOGITS)
 
     def classifier(self, model: Classifier) -> None:
         x, _, _ = self.backbone(model.backbone)
         if model.head is not None:
             x = self.layer(model.head, x)
         pooled = self.emit(Pool(x, "pooled", self.size(x)), (1, 1, self.shapes[x][2]))
+        self.measured(model.pooled_range, pooled)
         x = self.convolution(model.classifier, pooled)
         self.emit(Reshape(x, LOGITS), self.shapes[x][2:])
+        self.measured(model.logits_range, x, LOGITS)
 
     def detection(self, model: SSDLite) -> None:
         x, _, detected = self.backbone(model.backbone)
@@ -79,9 +85,14 @@ class _Tracer:
         for extra in model.extras:
             x = self.extra_level(extra, x)
             levels.append(x)
-        for output, heads in ((CODES, model.box_heads), (LOGITS, model.class_heads)):
-            rows = [self.rows(head, x) for head, x in zip(heads, levels, strict=True)]
+        for output, heads, within in (
+            (CODES, model.box_heads, model.boxes_range),
+            (LOGITS, model.class_heads, model.classes_range),
+        ):
+            cells = [self.cells(head, x) for head, x in zip(heads, levels, strict=True)]
+            rows = [self.rows(head, x) for head, x in zip(heads, cells, strict=True)]
             self.concat(output, *rows)
+            self.measured(within, *cells, *rows, output)
 
     def extra_level(self, extra: ExtraLevel, x: str) -> str:
         x = self.layer(extra.reduce, x)
@@ -89,10 +100,13 @@ class _Tracer:
             extra.expand, x if extra.depthwise is None else self.layer(extra.depthwise, x)
         )
 
-    def rows(self, head: PredictionHead, x: str) -> str:
-        """Emit a level's head, whose output is a row of values a box."""
+    def cells(self, head: PredictionHead, x: str) -> str:
+        """Emit a level's head."""
         filtered = x if head.depthwise is None else self.layer(head.depthwise, x)
-        x = self.convolution(head.predict, filtered)
+        return self.convolution(head.predict, filtered)
+
+    def rows(self, head: PredictionHead, x: str) -> str:
+        """Emit the output of a head as a row of values a box."""
         height, width, channels = self.shapes[x]
         boxes = height * width * channels // head.values
         return self.emit(Reshape(x, f"{x}.rows"), (boxes, head.values))
@@ -120,10 +134,10 @@ class _Tracer:
         expanded = x if block.expand is None else self.layer(block.expand, x)
         filtered = self.layer(block.depthwise, expanded)
         if block.shortcut == "expansion":
-            filtered = self.add(filtered, expanded)
+            filtered = self.measured(block.sum_range, self.add(filtered, expanded))
         projected = self.layer(block.project, filtered)
         if block.shortcut == "bottleneck":
-            projected = self.add(projected, x)
+            projected = self.measured(block.sum_range, self.add(projected, x))
         return projected, filtered, expanded
 
     def aspp(self, aspp: ASPP, x: str) -> str:
@@ -135,14 +149,20 @@ class _Tracer:
             Pool(x, "pooled", window),
             (size[0] - window[0] + 1, size[1] - window[1] + 1, self.shapes[x][2]),
         )
-        pooled = self.resize(self.layer(aspp.image_pool, pooled), size, output="image_pool")
+        self.measured(aspp.pooled_range, pooled)
+        pooled = self.layer(aspp.image_pool, pooled)
+        spread = self.resize(pooled, size, output="image_pool")
         branches = [self.head(branch, x) for branch in aspp.branches]
-        return self.layer(aspp.project, self.concat("aspp", pooled, *branches))
+        joined = self.concat("aspp", spread, *branches)
+        self.measured(aspp.branches_range, pooled, spread, *branches, joined)
+        return self.layer(aspp.project, joined)
 
     def decoder(self, decoder: Decoder, x: str, low_level: str) -> str:
         low_level = self.layer(decoder.low_level, low_level)
-        x = self.resize(x, self.size(low_level), output="coarse")
-        x = self.concat("decoder", x, low_level)
+        coarse = self.resize(x, self.size(low_level), output="coarse")
+        joined = self.concat("decoder", coarse, low_level)
+        self.measured(decoder.joined_range, x, coarse, low_level, joined)
+        x = joined
         for layer in decoder.refine:
             x = self.head(layer, x)
         return x
@@ -161,7 +181,8 @@ class _Tracer:
         )
         factor = scale / np.sqrt(var + norm.epsilon)
         activation = {None: "none", nnx.relu: "relu", nnx.relu6: "relu6"}[layer.activation]
-        return self.convolution(layer.conv, x, factor, bias - mean * factor, activation)
+        x = self.convolution(layer.conv, x, factor, bias - mean * factor, activation)
+        return self.measured(layer.range, x)
 
     def convolution(
         self,
@@ -204,6 +225,13 @@ class _Tracer:
         else:
             shape = (*shapes[0][:2], sum(channels for _, _, channels in shapes))
         return self.emit(Concat(inputs, output), shape)
+
+    def measured(self, within: Range | None, *names: str) -> str:
+        """Note the range that tensors share; return the last of them."""
+        if within is not None:
+            ends = float(within.low[...]), float(within.high[...])
+            self.ranges |= dict.fromkeys(names, ends)
+        return names[-1]
 
     def size(self, x: str) -> tuple[int, int]:
         height, width, _ = self.shapes[x]

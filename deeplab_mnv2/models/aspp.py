@@ -9,6 +9,7 @@ from jax import Array, lax
 
 from deeplab_mnv2.config import ModelConfig
 from deeplab_mnv2.models.layers import ConvNormAct, SeparableConv, resize
+from deeplab_mnv2.models.ops.fake_quantization import Range
 
 
 class ASPP(nnx.Module):
@@ -20,17 +21,24 @@ class ASPP(nnx.Module):
     def __init__(self, config: ModelConfig, in_channels: int, *, rngs: nnx.Rngs):
         layer = head_layer(config, rngs)
         channels = config.head_channels
-        self.image_pool = layer(in_channels, channels)
-        branches: list[ConvNormAct | SeparableConv] = [layer(in_channels, channels)]
+        # Branches that are concatenated share a range, as LiteRT has it.
+        branch = partial(layer, own_range=False)
+        self.image_pool = branch(in_channels, channels)
+        branches: list[ConvNormAct | SeparableConv] = [branch(in_channels, channels)]
         for rate in config.atrous_rates:
             # Rates are given for output stride 16; on a finer grid they grow in proportion.
             dilation = max(1, rate * 16 // config.output_stride)
             if config.separable_aspp:
-                branches.append(SeparableConv(layer, in_channels, channels, dilation=dilation))
+                branches.append(
+                    SeparableConv(layer, in_channels, channels, dilation=dilation, own_range=False)
+                )
             else:
-                branches.append(layer(in_channels, channels, 3, dilation=dilation))
+                branches.append(branch(in_channels, channels, 3, dilation=dilation))
         self.branches = nnx.List(branches)
-        self.project = layer(channels * (1 + len(branches)), channels)
+        # What a decoder concatenates is rounded there.
+        self.project = layer(channels * (1 + len(branches)), channels, own_range=not config.decoder)
+        self.pooled_range = Range() if config.quantized else None
+        self.branches_range = Range() if config.quantized else None
         self.align_corners = config.align_corners
         self.pool_window = (
             (config.image_pool_crop - 1) // config.output_stride + 1
@@ -38,16 +46,22 @@ class ASPP(nnx.Module):
             else None
         )
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array, step: Array | None = None) -> Array:
         """Map features (B, h, w, in_channels) to (B, h, w, head_channels)."""
         size = x.shape[1:3]
-        pooled = self.image_pool(self._pool(x))  # (B, 1, 1, C), or (B, h', w', C) with a window
+        pooled = self._pool(x)  # (B, 1, 1, in_channels), or (B, h', w', in_channels) with a window
+        if self.pooled_range is None:
+            pooled = self.image_pool(pooled)
+        else:
+            pooled = self.image_pool(self.pooled_range(pooled), self.pooled_range.step)
         if pooled.shape[1:3] == (1, 1):
             pooled = jnp.broadcast_to(pooled, (x.shape[0], *size, pooled.shape[-1]))
         else:
             pooled = resize(pooled, size, align_corners=self.align_corners)
-        x = jnp.concatenate([pooled, *(branch(x) for branch in self.branches)], axis=-1)
-        return self.project(x)
+        x = jnp.concatenate([pooled, *(branch(x, step) for branch in self.branches)], axis=-1)
+        if self.branches_range is None:
+            return self.project(x)
+        return self.project(self.branches_range(x), self.branches_range.step)
 
     def _pool(self, x: Array) -> Array:
         if self.pool_window is None:
@@ -69,5 +83,6 @@ def head_layer(config: ModelConfig, rngs: nnx.Rngs) -> Callable[..., ConvNormAct
         epsilon=config.head_epsilon,
         momentum=config.head_momentum,
         dtype=jnp.dtype(config.dtype),
+        quantized=config.quantized,
         rngs=rngs,
     )

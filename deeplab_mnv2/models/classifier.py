@@ -12,6 +12,7 @@ from deeplab_mnv2.config import ClassifierConfig
 from deeplab_mnv2.models.backbone import make_backbone
 from deeplab_mnv2.models.layers import Conv, ConvNormAct, name_layers, normalize
 from deeplab_mnv2.models.mobilenet_v2 import make_divisible
+from deeplab_mnv2.models.ops.fake_quantization import Range, rounded
 
 # Table 2 of the MobileNetV2 paper, the 1x1 convolution before the pooling.
 CLASSIFIER_CHANNELS = 1280
@@ -37,17 +38,22 @@ class Classifier(nnx.Module):
             use_bias=True,
             kernel_init=nnx.initializers.truncated_normal(0.01),
             dtype=jnp.dtype(config.dtype),
+            quantized=config.quantized,
             rngs=rngs,
         )
+        self.pooled_range = Range() if config.quantized else None
+        self.logits_range = Range() if config.quantized else None
         name_layers(self)
 
     def __call__(self, image: Array, *, rngs: nnx.Rngs | None = None) -> Array:
         """Return logits (B, num_classes) of normalised images (B, H, W, in_channels)."""
         x = self.backbone(image)
         if self.head is not None:
-            x = self.head(x)  # (B, H/32, W/32, 1280)
+            x = self.head(x, self.backbone.step)  # (B, H/32, W/32, 1280)
         x = jnp.mean(x, axis=(1, 2), keepdims=True)  # (B, 1, 1, 1280), 1024 for V1
-        x = self.classifier(self.dropout(x, rngs=rngs))
+        x = self.dropout(rounded(x, self.pooled_range), rngs=rngs)
+        step = None if self.pooled_range is None else self.pooled_range.step
+        x = rounded(self.classifier(x, step), self.logits_range)
         return jax.lax.squeeze(x, (1, 2)).astype(jnp.float32)
 
     def normalize(self, image: Array | np.ndarray) -> Array:
@@ -70,5 +76,6 @@ def _last_convolution(
         epsilon=config.backbone_epsilon,
         momentum=config.backbone_momentum,
         dtype=jnp.dtype(config.dtype),
+        quantized=config.quantized,
         rngs=rngs,
     )

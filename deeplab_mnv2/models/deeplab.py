@@ -13,6 +13,7 @@ from deeplab_mnv2.models.aspp import ASPP
 from deeplab_mnv2.models.backbone import make_backbone
 from deeplab_mnv2.models.decoder import Decoder
 from deeplab_mnv2.models.layers import Conv, name_layers, normalize, resize
+from deeplab_mnv2.models.ops.fake_quantization import Range, rounded
 
 
 class DeepLab(nnx.Module):
@@ -41,8 +42,10 @@ class DeepLab(nnx.Module):
             use_bias=True,
             kernel_init=nnx.initializers.truncated_normal(0.01),
             dtype=jnp.dtype(config.dtype),
+            quantized=config.quantized,
             rngs=rngs,
         )
+        self.logits_range = Range() if config.quantized else None
         name_layers(self)
 
     def __call__(self, image: Array, *, rngs: nnx.Rngs | None = None) -> Array:
@@ -57,10 +60,12 @@ class DeepLab(nnx.Module):
         """
         points = self.backbone.endpoints(image)
         # After ASPP's projection, even if a decoder follows (TensorFlow DeepLab).
-        x = self.dropout(self.aspp(points["features"]), rngs=rngs)  # (B, H/os, W/os, 256)
+        x = self.aspp(points["features"], self.backbone.step)  # (B, H/os, W/os, 256)
+        x, step = self.dropout(x, rngs=rngs), self.aspp.project.step
         if self.decoder is not None:
-            x = self.decoder(x, points["low_level"])  # (B, H/4, W/4, 256)
-        return self.classifier(x)
+            x = self.decoder(x, points["low_level"], self.backbone.low_level_step)
+            step = self.decoder.step  # x is (B, H/4, W/4, 256)
+        return rounded(self.classifier(x, step), self.logits_range)
 
     def normalize(self, image: Array | np.ndarray) -> Array:
         """Map grey levels 0-255 (B, H, W, channels) to the range the weights expect."""

@@ -13,6 +13,14 @@ from deeplab_mnv2.config import BackboneConfig
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.models.ops.batch_norm import BatchNorm
 from deeplab_mnv2.models.ops.depthwise import depthwise_conv
+from deeplab_mnv2.models.ops.fake_quantization import (
+    Range,
+    bias_correction,
+    fake_quantize,
+    fake_quantize_kernel,
+    rounded,
+    scale_and_zero_point,
+)
 from deeplab_mnv2.models.ops.few_channels import full_conv
 from deeplab_mnv2.models.ops.pointwise import pointwise
 
@@ -25,7 +33,7 @@ class Conv(nnx.Module):
     """Convolution with TensorFlow's or PyTorch's padding; kernel (k, k, I, O), depthwise I = 1.
 
     `path` is the layer's position in the network, set by `name_layers`; it is the layer's name in
-    profiles and in `costs.cost_table`.
+    profiles and in `costs.cost_table`. With `quantized` the kernel is rounded to 8 bits.
     """
 
     def __init__(
@@ -41,6 +49,7 @@ class Conv(nnx.Module):
         padding: str = "same",
         kernel_init: Callable[..., Array] = he_normal,
         dtype: Any = jnp.float32,
+        quantized: bool = False,
         rngs: nnx.Rngs,
     ):
         if depthwise and in_channels != out_channels:
@@ -54,13 +63,16 @@ class Conv(nnx.Module):
         self.depthwise = depthwise
         self.padding = padding
         self.dtype = dtype
+        self.rounds = quantized
         self.path = ""
 
-    def __call__(self, x: Array) -> Array:
-        """Convolve (B, H, W, I) into (B, H/stride, W/stride, O)."""
+    def __call__(self, x: Array, step: Array | None = None) -> Array:
+        """Convolve (B, H, W, I) into (B, H/stride, W/stride, O); `step` as in `ConvNormAct`."""
         with jax.named_scope(self.path or "conv"):
             x = x.astype(self.dtype)
             kernel = self.kernel[...].astype(self.dtype)
+            if self.rounds:
+                kernel = fake_quantize_kernel(kernel)
             if self.depthwise:
                 y = depthwise_conv(
                     x, kernel, stride=self.stride, dilation=self.dilation, padding=self.padding
@@ -75,11 +87,19 @@ class Conv(nnx.Module):
                 )
             if self.bias is None:
                 return y
-            return y + self.bias[...].astype(self.dtype)[None, None, None]
+            bias = self.bias[...]
+            if step is not None:
+                bias = bias + bias_correction(bias, jnp.ones_like(bias), self.kernel[...], step)
+            return y + bias.astype(self.dtype)[None, None, None]
 
 
 class ConvNormAct(nnx.Module):
-    """Convolution, batch norm and, where given, an activation."""
+    """Convolution, batch norm and, where given, an activation.
+
+    With `quantized` kernel and output are rounded to 8 bits; without `own_range` the output is left
+    to the caller, who rounds it together with others. `step` is what the input's values are
+    multiples of, of which rounding the bias depends; None where nothing is rounded.
+    """
 
     def __init__(
         self,
@@ -96,6 +116,8 @@ class ConvNormAct(nnx.Module):
         padding: str = "same",
         kernel_init: Callable[..., Array] = he_normal,
         dtype: Any = jnp.float32,
+        quantized: bool = False,
+        own_range: bool = True,
         rngs: nnx.Rngs,
     ):
         self.conv = Conv(
@@ -108,6 +130,7 @@ class ConvNormAct(nnx.Module):
             padding=padding,
             kernel_init=kernel_init,
             dtype=dtype,
+            quantized=quantized,
             rngs=rngs,
         )
         # Flax's momentum is the decay of the running statistics, like TensorFlow's.
@@ -115,9 +138,30 @@ class ConvNormAct(nnx.Module):
             out_channels, momentum=momentum, epsilon=epsilon, dtype=dtype, rngs=rngs
         )
         self.activation = activation
+        self.range = Range() if quantized and own_range else None
 
-    def __call__(self, x: Array) -> Array:
-        return self.norm(self.conv(x), self.activation)
+    def __call__(self, x: Array, step: Array | None = None) -> Array:
+        y = self.conv(x)
+        if step is not None and self.conv.rounds and self.norm.use_running_average:
+            # Of the stored statistics, of which alone there is a bias.
+            y = self.norm(y) + self._bias_correction(step)[None, None, None]
+            y = y if self.activation is None else self.activation(y)
+        else:
+            y = self.norm(y, self.activation)
+        return rounded(y, self.range)
+
+    @property
+    def step(self) -> Array | None:
+        """What the output's values are multiples of, None where it is not rounded here."""
+        return None if self.range is None else self.range.step
+
+    def _bias_correction(self, step: Array) -> Array:
+        mean, var, scale, bias = (
+            variable[...]  # pyright: ignore[reportOptionalSubscript] - ours has all
+            for variable in (self.norm.mean, self.norm.var, self.norm.scale, self.norm.bias)
+        )
+        factor = scale * lax.rsqrt(var + self.norm.epsilon)
+        return bias_correction(bias - mean * factor, factor, self.conv.kernel[...], step)
 
 
 class SeparableConv(nnx.Module):
@@ -134,15 +178,21 @@ class SeparableConv(nnx.Module):
         *,
         stride: int = 1,
         dilation: int = 1,
+        own_range: bool = True,
     ):
         self.depthwise = layer(
             in_channels, in_channels, 3, stride=stride, dilation=dilation, depthwise=True
         )
-        self.pointwise = layer(in_channels, out_channels)
+        self.pointwise = layer(in_channels, out_channels, own_range=own_range)
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array, step: Array | None = None) -> Array:
         """Map (B, H, W, I) to (B, H/stride, W/stride, O)."""
-        return self.pointwise(self.depthwise(x))
+        return self.pointwise(self.depthwise(x, step), self.depthwise.step)
+
+    @property
+    def step(self) -> Array | None:
+        """See `ConvNormAct.step`."""
+        return self.pointwise.step
 
 
 def name_layers(model: nnx.Module) -> None:
@@ -205,6 +255,28 @@ def normalize(image: Array | np.ndarray, config: BackboneConfig) -> Array:
         for values in (config.image_mean, config.image_std)
     )
     return (jnp.asarray(image, jnp.float32) - mean) / std
+
+
+def image_range(config: BackboneConfig) -> tuple[float, float]:
+    """Return the range that the int8 file rounds normalised images in.
+
+    Half a grey level wider at both ends than they are: in the exact range of TensorFlow's
+    convention every grey level lies halfway between two numbers, so that the last digit of a
+    division decides.
+    """
+    pairs = list(zip(config.image_mean, config.image_std, strict=True))
+    return (
+        min((-0.5 - mean) / std for mean, std in pairs),
+        max((255.5 - mean) / std for mean, std in pairs),
+    )
+
+
+def round_image(image: Array, config: BackboneConfig) -> tuple[Array, Array | None]:
+    """Return a normalised image rounded to 256 values and their step, as it is without ranges."""
+    if not config.quantized:
+        return image, None
+    low, high = (jnp.float32(end) for end in image_range(config))
+    return fake_quantize(image, low, high), scale_and_zero_point(low, high)[0]
 
 
 def resize(x: Array, size: Sequence[int], *, align_corners: bool) -> Array:

@@ -7,7 +7,7 @@ from flax import nnx
 from jax import Array
 
 from deeplab_mnv2.config import BackboneConfig
-from deeplab_mnv2.models.layers import ConvNormAct, SeparableConv, check_normalized
+from deeplab_mnv2.models.layers import ConvNormAct, SeparableConv, check_normalized, round_image
 from deeplab_mnv2.models.mobilenet_v2 import make_divisible
 
 # Table 1 of the paper: channels, blocks, stride of the first block.
@@ -36,6 +36,7 @@ class MobileNetV1(nnx.Module):
             epsilon=config.backbone_epsilon,
             momentum=config.backbone_momentum,
             dtype=jnp.dtype(config.dtype),
+            quantized=config.quantized,
             rngs=rngs,
         )
         channels = scale(STEM_CHANNELS)
@@ -68,7 +69,7 @@ class MobileNetV1(nnx.Module):
         self.out_channels = channels
         self.low_level_channels = scale(STAGES[LOW_LEVEL_STAGE][0])
         self.detected_channels = scale(STAGES[DETECTED_STAGE][0])
-        self.remat = config.remat
+        self.config = config
 
     def __call__(self, image: Array) -> Array:
         """Return the features of (B, H, W, in_channels): (B, H/os, W/os, 1024 * width)."""
@@ -85,17 +86,35 @@ class MobileNetV1(nnx.Module):
             UserError: the image is of another form, or not normalised.
         """
         check_normalized(image, self.stem.conv.kernel.shape[2])
-        x = self.stem(image)  # (B, H/2, W/2, 32)
+        image, step = round_image(image, self.config)
+        x = self.stem(image, step)  # (B, H/2, W/2, 32)
+        step = self.stem.step
         points = {"stem": x}
         for number, stage in enumerate(self.stages, start=1):
             for block in stage:
-                x = nnx.remat(_apply)(block, x) if self.remat else block(x)
+                x = nnx.remat(_apply)(block, x, step) if self.config.remat else block(x, step)
+                step = block.step
             points[f"stage{number}"] = x
         points["low_level"] = points[f"stage{LOW_LEVEL_STAGE + 1}"]  # (B, H/4, W/4, 128)
         points["detected"] = points[f"stage{DETECTED_STAGE + 1}"]  # (B, H/16, W/16, 512)
         points["features"] = x
         return points
 
+    @property
+    def step(self) -> Array | None:
+        """What the values of the features are multiples of (`ConvNormAct.step`)."""
+        return self.stages[-1][-1].step
 
-def _apply(block: SeparableConv, x: Array) -> Array:
-    return block(x)
+    @property
+    def low_level_step(self) -> Array | None:
+        """What the values of `low_level` are multiples of."""
+        return self.stages[LOW_LEVEL_STAGE][-1].step
+
+    @property
+    def detected_step(self) -> Array | None:
+        """What the values of `detected` are multiples of."""
+        return self.stages[DETECTED_STAGE][-1].step
+
+
+def _apply(block: SeparableConv, x: Array, step: Array | None) -> Array:
+    return block(x, step)

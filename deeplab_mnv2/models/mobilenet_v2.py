@@ -7,7 +7,8 @@ from flax import nnx
 from jax import Array
 
 from deeplab_mnv2.config import BackboneConfig
-from deeplab_mnv2.models.layers import ConvNormAct, check_normalized
+from deeplab_mnv2.models.layers import ConvNormAct, check_normalized, round_image
+from deeplab_mnv2.models.ops.fake_quantization import Range, rounded
 
 # Table 2 of the paper: expansion t, channels c, blocks n, stride s.
 STAGES = (
@@ -52,6 +53,7 @@ class InvertedResidual(nnx.Module):
             epsilon=config.backbone_epsilon,
             momentum=config.backbone_momentum,
             dtype=jnp.dtype(config.dtype),
+            quantized=config.quantized,
             rngs=rngs,
         )
         # The expanded width is rounded to 8 whatever `divisible_by` says, as in TF-slim.
@@ -71,17 +73,33 @@ class InvertedResidual(nnx.Module):
         )
         has_shortcut = stride == 1 and in_channels == out_channels
         self.shortcut = config.shortcut if has_shortcut else "none"
+        self.sum_range = Range() if config.quantized and self.shortcut != "none" else None
 
-    def __call__(self, x: Array) -> tuple[Array, Array, Array]:
+    def __call__(self, x: Array, step: Array | None = None) -> tuple[Array, Array, Array]:
         """Return the block's output, the depthwise output before projection, and its input."""
-        expanded = x if self.expand is None else self.expand(x)  # (B, H, W, t * C)
-        filtered = self.depthwise(expanded)  # (B, H/s, W/s, t * C)
+        expanded = x if self.expand is None else self.expand(x, step)  # (B, H, W, t * C)
+        step = step if self.expand is None else self.expand.step
+        filtered = self.depthwise(expanded, step)  # (B, H/s, W/s, t * C)
         if self.shortcut == "expansion":
-            filtered = filtered + expanded
-        projected = self.project(filtered)  # (B, H/s, W/s, C')
+            filtered = rounded(filtered + expanded, self.sum_range)
+        projected = self.project(filtered, self.filtered_step)  # (B, H/s, W/s, C')
         if self.shortcut == "bottleneck":
-            projected = projected + x
+            projected = rounded(projected + x, self.sum_range)
         return projected, filtered, expanded
+
+    @property
+    def filtered_step(self) -> Array | None:
+        """What the values of the depthwise output are multiples of (`ConvNormAct.step`)."""
+        if self.sum_range is not None and self.shortcut == "expansion":
+            return self.sum_range.step
+        return self.depthwise.step
+
+    @property
+    def step(self) -> Array | None:
+        """What the values of the output are multiples of (`ConvNormAct.step`)."""
+        if self.sum_range is not None and self.shortcut == "bottleneck":
+            return self.sum_range.step
+        return self.project.step
 
 
 class MobileNetV2(nnx.Module):
@@ -102,6 +120,7 @@ class MobileNetV2(nnx.Module):
             epsilon=config.backbone_epsilon,
             momentum=config.backbone_momentum,
             dtype=jnp.dtype(config.dtype),
+            quantized=config.quantized,
             rngs=rngs,
         )
         stages = []
@@ -135,7 +154,7 @@ class MobileNetV2(nnx.Module):
         self.out_channels = channels
         self.low_level_channels = self.stages[LOW_LEVEL_STAGE][-1].depthwise.conv.kernel.shape[-1]
         self.detected_channels = self.stages[DETECTED_STAGE][0].depthwise.conv.kernel.shape[-1]
-        self.remat = config.remat
+        self.config = config
 
     def __call__(self, image: Array) -> Array:
         """Return the features of (B, H, W, in_channels): (B, H/os, W/os, 320 * width)."""
@@ -152,12 +171,17 @@ class MobileNetV2(nnx.Module):
             UserError: the image is of another form, or not normalised.
         """
         check_normalized(image, self.stem.conv.kernel.shape[2])
-        x = self.stem(image)  # (B, H/2, W/2, 32)
+        image, step = round_image(image, self.config)
+        x = self.stem(image, step)  # (B, H/2, W/2, 32)
+        step = self.stem.step
         points = {"stem": x}
         for number, stage in enumerate(self.stages, start=1):
             filtered = x
             for index, block in enumerate(stage):
-                x, filtered, expanded = nnx.remat(_apply)(block, x) if self.remat else block(x)
+                x, filtered, expanded = (
+                    nnx.remat(_apply)(block, x, step) if self.config.remat else block(x, step)
+                )
+                step = block.step
                 if (number, index) == (DETECTED_STAGE + 1, 0):
                     points["detected"] = expanded  # (B, H/16, W/16, 576)
             points[f"stage{number}"] = x
@@ -166,6 +190,21 @@ class MobileNetV2(nnx.Module):
         points["features"] = x
         return points
 
+    @property
+    def step(self) -> Array | None:
+        """What the values of the features are multiples of (`ConvNormAct.step`)."""
+        return self.stages[-1][-1].step
 
-def _apply(block: InvertedResidual, x: Array) -> tuple[Array, Array, Array]:
-    return block(x)
+    @property
+    def low_level_step(self) -> Array | None:
+        """What the values of `low_level` are multiples of."""
+        return self.stages[LOW_LEVEL_STAGE][-1].filtered_step
+
+    @property
+    def detected_step(self) -> Array | None:
+        """What the values of `detected` are multiples of."""
+        return self.stages[DETECTED_STAGE][0].expand.step
+
+
+def _apply(block: InvertedResidual, x: Array, step: Array | None) -> tuple[Array, Array, Array]:
+    return block(x, step)

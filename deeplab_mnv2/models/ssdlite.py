@@ -17,6 +17,7 @@ from deeplab_mnv2.models.backbone import make_backbone
 from deeplab_mnv2.models.classifier import CLASSIFIER_CHANNELS
 from deeplab_mnv2.models.layers import Conv, ConvNormAct, name_layers, normalize
 from deeplab_mnv2.models.mobilenet_v2 import make_divisible
+from deeplab_mnv2.models.ops.fake_quantization import Range, rounded
 
 # The levels that follow the backbone's own two.
 EXTRA_CHANNELS = (512, 256, 256, 128)
@@ -37,10 +38,12 @@ class ExtraLevel(nnx.Module):
             layer(half, out_channels) if separable else layer(half, out_channels, 3, stride=2)
         )
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array, step: Array | None = None) -> Array:
         """Map (B, H, W, C) to (B, H/2, W/2, C'), halves rounded up."""
-        x = self.reduce(x)
-        return self.expand(x if self.depthwise is None else self.depthwise(x))
+        x, step = self.reduce(x, step), self.reduce.step
+        if self.depthwise is not None:
+            x, step = self.depthwise(x, step), self.depthwise.step
+        return self.expand(x, step)
 
 
 class PredictionHead(nnx.Module):
@@ -66,15 +69,18 @@ class PredictionHead(nnx.Module):
             padding=config.padding,
             kernel_init=_init,
             dtype=jnp.dtype(config.dtype),
+            quantized=config.quantized,
             rngs=rngs,
         )
         if bias and self.predict.bias is not None:
             self.predict.bias[...] = jnp.full((boxes * values,), bias, jnp.float32)
         self.values = values
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array, step: Array | None = None) -> Array:
         """Map a level (B, h, w, C) to (B, h * w * boxes, values) float32."""
-        x = self.predict(x if self.depthwise is None else self.depthwise(x))
+        if self.depthwise is not None:
+            x, step = self.depthwise(x, step), self.depthwise.step
+        x = self.predict(x, step)
         return x.astype(jnp.float32).reshape(x.shape[0], -1, self.values)
 
 
@@ -99,6 +105,7 @@ class SSDLite(nnx.Module):
             activation=nnx.relu6,
             padding=config.padding,
             dtype=jnp.dtype(config.dtype),
+            quantized=config.quantized,
             rngs=rngs,
         )
         # MobileNetV1 ends in 1024 channels as it is.
@@ -136,6 +143,9 @@ class SSDLite(nnx.Module):
 
         self.box_heads = heads(4)
         self.class_heads = heads(config.num_classes + 1, config.class_bias)
+        # The levels are concatenated, so they share a range.
+        self.boxes_range = Range() if config.quantized else None
+        self.classes_range = Range() if config.quantized else None
         name_layers(self)
 
     def __call__(self, image: Array) -> tuple[Array, Array]:
@@ -145,18 +155,18 @@ class SSDLite(nnx.Module):
         `tasks.detection.anchors` (level, row, column, box), background is logit 0.
         """
         points = self.backbone.endpoints(image)
-        x = points["features"]  # (B, H/32, W/32, 320)
+        x, step = points["features"], self.backbone.step  # (B, H/32, W/32, 320)
         if self.head is not None:
-            x = self.head(x)  # (B, H/32, W/32, 1280)
-        levels = [points["detected"], x]
+            x, step = self.head(x, step), self.head.step  # (B, H/32, W/32, 1280)
+        levels = [(points["detected"], self.backbone.detected_step), (x, step)]
         for extra in self.extras:
-            x = extra(x)
-            levels.append(x)
+            x, step = extra(x, step), extra.expand.step
+            levels.append((x, step))
         codes, logits = (
-            jnp.concatenate([head(x) for head, x in zip(heads, levels, strict=True)], axis=1)
+            jnp.concatenate([head(*level) for head, level in zip(heads, levels, strict=True)], 1)
             for heads in (self.box_heads, self.class_heads)
         )
-        return codes, logits
+        return rounded(codes, self.boxes_range), rounded(logits, self.classes_range)
 
     def normalize(self, image: Array | np.ndarray) -> Array:
         """Map grey levels 0-255 (B, H, W, in_channels) to the range the weights expect."""

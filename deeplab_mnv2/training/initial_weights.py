@@ -2,14 +2,17 @@
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
+
+import jax
 
 from deeplab_mnv2 import weights
 from deeplab_mnv2.config import CONVENTION, PARTS, BackboneConfig, Config, Source
 from deeplab_mnv2.data.pipeline import training_batches
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.tasks.task import Task
+from deeplab_mnv2.weights.activation_ranges import measure_ranges
 from deeplab_mnv2.weights.model_weights import Weights, number_classes, variables
 from deeplab_mnv2.weights.naming import part_of
 
@@ -42,19 +45,27 @@ def load_initial_weights(model: Any, config: Config, task: Task, source: Source)
     if found.provenance.get("norm") == "folded":
         # The file's norm is folded into its kernels. Training normalises by the batch, so it
         # needs statistics that belong to the network: measured here, the function unchanged.
-        batches = training_batches(
-            source,
-            config.data,
-            task.augment,
-            num_classes=config.model.num_classes,
-            batch_size=_CALIBRATION_IMAGES,
-            seed=config.train.seed,
-        )
-        images = (model.normalize(next(batches)["image"]) for _ in range(_CALIBRATION_BATCHES))
         # A head that starts at random learns from the batches' own.
-        weights.calibrate(model, images, parts=parts)
+        weights.calibrate(model, _images(model, config, task, source), parts=parts)
         messages.append("norm statistics measured on training images: the weights hold none")
+    if config.model.quantized and not found.config.quantized:
+        measure_ranges(model, _images(model, config, task, source))
+        messages.append("ranges of activations measured on training images: the weights hold none")
     return messages
+
+
+def _images(model: Any, config: Config, task: Task, source: Source) -> Iterator[jax.Array]:
+    """Yield some batches of training images, normalised."""
+    batches = training_batches(
+        source,
+        config.data,
+        task.augment,
+        num_classes=config.model.num_classes,
+        batch_size=_CALIBRATION_IMAGES,
+        seed=config.train.seed,
+    )
+    for _ in range(_CALIBRATION_BATCHES):
+        yield model.normalize(next(batches)["image"])
 
 
 def _describe(

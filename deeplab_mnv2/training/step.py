@@ -56,7 +56,22 @@ def _train_step(
     state: TrainState,
     batch: Batch,
 ) -> tuple[TrainState, dict[str, Array]]:
-    loss, batch_stats, grads = _gradient(graphdef, task, config, mesh, state, batch)
+    gradient = functools.partial(_gradient, graphdef, task, config, mesh)
+    if config.quantize_from:
+        # Both in one program, of which a step runs one.
+        loss, batch_stats, grads = jax.lax.cond(
+            state.step < config.quantize_from,
+            functools.partial(gradient, False),
+            functools.partial(gradient, True),
+            state,
+            batch,
+        )
+    else:
+        loss, batch_stats, grads = gradient(True, state, batch)
+    if config.freeze_ranges_from:
+        batch_stats = _keep_ranges(
+            batch_stats, state.batch_stats, state.step >= config.freeze_ranges_from
+        )
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = cast(nnx.State, optax.apply_updates(state.params, updates))
     _keep_frozen(params, state.params, config.freeze)
@@ -75,16 +90,22 @@ def _gradient(
     task: Task,
     config: TrainConfig,
     mesh: Mesh,
+    rounds: bool,
     state: TrainState,
     batch: Batch,
 ) -> tuple[Array, nnx.State, nnx.State]:
-    """Return the loss of a batch, the norm statistics after it and the gradient."""
+    """Return the loss of a batch, the norm statistics after it and the gradient.
+
+    A network with ranges (`model.quantized`) rounds to 8 bits in them where `rounds` is set.
+    """
     # Dropout is a function of (seed, step) alone, so a resumed run repeats it.
     key = jax.random.fold_in(jax.random.key(config.seed), state.step)
 
     def loss_sums(params, batch_stats, batch, key):
         model = nnx.merge(graphdef, params, batch_stats, copy=True)
         _freeze(model, config)
+        if not rounds:
+            model.set_attributes(rounds=False)
         batch = {**batch, "image": split_rows(batch["image"], mesh)}
         # The key stream must be made inside the differentiated function (Flax trace levels).
         total, weight = task.loss(model, batch, state.step, nnx.Rngs(dropout=key))
@@ -138,6 +159,17 @@ def _keep_frozen(params: nnx.State, before: nnx.State, freeze: tuple[str, ...]) 
         *above, last = _keys(name)
         kept = functools.reduce(operator.getitem, above, before)
         functools.reduce(operator.getitem, above, params)[last] = kept[last]
+
+
+def _keep_ranges(batch_stats: nnx.State, before: nnx.State, is_frozen: Array) -> nnx.State:
+    """Put the ranges of activations back, where they are frozen."""
+
+    def keep(path: tuple[Any, ...], new: Array, old: Array) -> Array:
+        # The path ends in range, its end and the variable's `value`.
+        is_range = any(str(getattr(key, "key", "")).endswith("range") for key in path)
+        return jnp.where(is_frozen, old, new) if is_range else new
+
+    return jax.tree_util.tree_map_with_path(keep, batch_stats, before)
 
 
 def _average(state: TrainState, params: nnx.State, ema_decay: float) -> nnx.State | None:

@@ -30,6 +30,7 @@ from deeplab_mnv2.weights.naming import (
     backbone_channels,
     counted,
     is_logits,
+    is_range,
     part_of,
     shortened,
 )
@@ -165,7 +166,8 @@ def fill(model: Network, weights: Weights, parts: Sequence[str] = PARTS) -> list
     """Set the asked parts of `model` to `weights`, in place; return what to tell the user.
 
     Where only the number of classes differs, the logits keep the model's own values, of a
-    detector those of the classes. Nothing is changed when an error is raised.
+    detector those of the classes; ranges of activations are left out where one of the two has
+    none. Nothing is changed when an error is raised.
 
     Raises:
         UserError: a convention field differs, or a tensor within the parts is missing, left
@@ -175,8 +177,13 @@ def fill(model: Network, weights: Weights, parts: Sequence[str] = PARTS) -> list
     if unknown := [part for part in parts if part not in PARTS]:
         raise UserError(f"{unknown[0]!r} is no part of the network; choose from {PARTS}.")
     _compare_conventions(model, weights, parts)
-    wanted = {name: v for name, v in variables(model).items() if part_of(name) in parts}
-    given = {name: a for name, a in weights.tensors.items() if part_of(name) in parts}
+    both_have_ranges = model.config.quantized == weights.config.quantized
+
+    def is_asked(name: str) -> bool:
+        return part_of(name) in parts and (both_have_ranges or not is_range(name))
+
+    wanted = {name: v for name, v in variables(model).items() if is_asked(name)}
+    given = {name: a for name, a in weights.tensors.items() if is_asked(name)}
     messages = []
     ours, theirs = model.config.num_classes, weights.config.num_classes
     logits = _class_logits(wanted, given)

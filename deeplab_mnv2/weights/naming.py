@@ -29,6 +29,13 @@ SCORES: dict[Kind, tuple[str, ...]] = {
 # The fields of `ClassificationEvaluationConfig` that say what a classifier sees of an image.
 SCALING = ("resize", "crop_size", "interpolation")
 
+# The parts that ranges of activations beside them belong to.
+_PART_OF_RANGE = {
+    "pooled_range": "classifier",
+    "logits_range": "classifier",
+    "boxes_range": "box_heads",
+    "classes_range": "class_heads",
+}
 # The blocks of the backbone in order, as our tensors name them.
 BLOCKS = tuple(
     f"backbone.stages.{stage}.{block}"
@@ -128,7 +135,13 @@ def is_logits(layer: str) -> bool:
 
 def part_of(name: str) -> str:
     """Return the part of the network that a tensor belongs to."""
-    return name.partition(".")[0]
+    first = name.partition(".")[0]
+    return _PART_OF_RANGE.get(first, first)
+
+
+def is_range(name: str) -> bool:
+    """Return whether a tensor is an end of a range of activations (`config.quantized`)."""
+    return name.rpartition(".")[0].endswith("range")
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:

@@ -55,6 +55,8 @@ def calibrate(
     # A clone, because its norm layers are replaced by measuring ones.
     probe = nnx.clone(model)
     probe.eval()
+    # Ranges come later, from the network whose norm is measured.
+    probe.set_attributes(rounds=False)
     for layer in _norm_layers(probe).values():
         # Batch statistics only where the function may change: otherwise every layer has to
         # see what it sees at inference.

@@ -94,8 +94,18 @@ def detection(folder: Path, **train: Any) -> Config:
     )
 
 
+def quantized(folder: Path, **train: Any) -> Config:
+    """Segmentation in 8 bits, through all phases: floats, moving ranges, frozen ranges."""
+    config = segmentation(folder, **train)
+    config.model.quantized = True
+    config.train.quantize_from = config.train.total_steps // 4
+    config.train.freeze_ranges_from = config.train.total_steps // 2 + 1
+    return config
+
+
 TASKS: dict[str, Callable[..., Config]] = {
     "segmentation": segmentation,
+    "quantized": quantized,
     "classification": classification,
     "detection": detection,
 }

@@ -16,12 +16,13 @@ from flatbuffers import flexbuffers
 from deeplab_mnv2.config import DetectionEvaluationConfig
 from deeplab_mnv2.exporting.box_constants import BoxConstants, box_constants
 from deeplab_mnv2.exporting.graph import CODES, LOGITS
-from deeplab_mnv2.exporting.litert.quantization import UNQUANTIZED
 from deeplab_mnv2.exporting.litert.writer import Writer
 
 # The outputs, in the operator's order.
 DETECTED = ("boxes", "classes", "scores", "count")
 _OPERATOR = "TFLite_Detection_PostProcess"
+# Of the tensors between the network and the outputs.
+_PREFIX = "post/"
 # More than the threads of any runtime.
 _EMPTY_CLASSES = 65
 # A side of nothing has no logarithm.
@@ -72,29 +73,29 @@ class _BoxWriter:
         logs = self.unary("LOG", some, "log_sides", None)
         options = schema.ConcatenationOptionsT(axis=2)
         shape = (1, self.number, 4)
-        self.writer.node("CONCATENATION", [middle, logs], f"{UNQUANTIZED}box_codes", shape, options)
+        self.writer.node("CONCATENATION", [middle, logs], f"{_PREFIX}box_codes", shape, options)
 
     def score(self) -> None:
         """Write `class_scores` (1, A, empty classes + classes), 0 for boxes without area."""
         logits = self.columns(LOGITS, "object_logits", 1, self.classes)
         scores = self.unary("LOGISTIC", logits, "all_scores", None)
-        sides = f"{UNQUANTIZED}sides"
+        sides = f"{_PREFIX}sides"
         height, width = (
             self.columns(sides, name, i, 1) for i, name in enumerate(("height", "width"))
         )
         areas = self.binary("MUL", height, width, "areas")
         shape = (1, self.number, 1)
         options = schema.GreaterOptionsT()
-        inputs = [areas, f"{UNQUANTIZED}zero"]
-        self.writer.node("GREATER", inputs, f"{UNQUANTIZED}has_area", shape, options, np.bool_)
+        inputs = [areas, f"{_PREFIX}zero"]
+        self.writer.node("GREATER", inputs, f"{_PREFIX}has_area", shape, options, np.bool_)
         options = schema.CastOptionsT(schema.TensorType.BOOL, schema.TensorType.FLOAT32)
-        factor = f"{UNQUANTIZED}area_factor"
-        self.writer.node("CAST", [f"{UNQUANTIZED}has_area"], factor, shape, options)
+        factor = f"{_PREFIX}area_factor"
+        self.writer.node("CAST", [f"{_PREFIX}has_area"], factor, shape, options)
         scores = self.binary("MUL", scores, factor, "object_scores")
         pads = self.constant("empty", np.array([(0, 0), (0, 0), (_EMPTY_CLASSES, 0)], np.int32))
         shape = (1, self.number, _EMPTY_CLASSES + self.classes)
         options = schema.PadOptionsT()
-        self.writer.node("PAD", [scores, pads], f"{UNQUANTIZED}class_scores", shape, options)
+        self.writer.node("PAD", [scores, pads], f"{_PREFIX}class_scores", shape, options)
 
     def suppress(self, rules: DetectionEvaluationConfig) -> None:
         """Write the operator; each class is suppressed on its own, as `use_regular_nms` says."""
@@ -114,12 +115,12 @@ class _BoxWriter:
             "w_scale": 1.0,
         }
         inputs = [
-            f"{UNQUANTIZED}box_codes",
-            f"{UNQUANTIZED}class_scores",
+            f"{_PREFIX}box_codes",
+            f"{_PREFIX}class_scores",
             self.constant("whole_image", whole),
         ]
         boxes, classes, scores, count = DETECTED
-        found, numbered = f"{UNQUANTIZED}found_boxes", f"{UNQUANTIZED}found_classes"
+        found, numbered = f"{_PREFIX}found_boxes", f"{_PREFIX}found_classes"
         outputs: dict[str, tuple[int, ...]] = {
             found: (1, kept, 4),
             numbered: (1, kept),
@@ -127,7 +128,7 @@ class _BoxWriter:
             count: (1,),
         }
         self.writer.custom(_OPERATOR, inputs, outputs, bytes(flexbuffers.Dumps(options)))
-        zero, one = f"{UNQUANTIZED}zero", f"{UNQUANTIZED}one"
+        zero, one = f"{_PREFIX}zero", f"{_PREFIX}one"
         # The last digit of what was clipped is lost on the way through the logarithm.
         found = self.binary("MAXIMUM", found, zero, "found_inside")
         self.binary("MINIMUM", found, one, boxes, prefix="")
@@ -144,10 +145,10 @@ class _BoxWriter:
             for end, place in places.items()
         ]
         shape = (1, self.number, count)
-        self.writer.node("SLICE", [x, *ends], UNQUANTIZED + name, shape, schema.SliceOptionsT())
-        return UNQUANTIZED + name
+        self.writer.node("SLICE", [x, *ends], _PREFIX + name, shape, schema.SliceOptionsT())
+        return _PREFIX + name
 
-    def binary(self, kind: str, x: str, y: str, name: str, prefix: str = UNQUANTIZED) -> str:
+    def binary(self, kind: str, x: str, y: str, name: str, prefix: str = _PREFIX) -> str:
         """Write an operator of two tensors, of the first one's shape."""
         options = {
             "ADD": schema.AddOptionsT,
@@ -160,11 +161,9 @@ class _BoxWriter:
         return prefix + name
 
     def unary(self, kind: str, x: str, name: str, options: object) -> str:
-        self.writer.node(kind, [x], UNQUANTIZED + name, self.writer.shape(x), options)
-        return UNQUANTIZED + name
+        self.writer.node(kind, [x], _PREFIX + name, self.writer.shape(x), options)
+        return _PREFIX + name
 
     def constant(self, name: str, array: np.ndarray) -> str:
         is_place = array.dtype == np.int32
-        return self.writer.constant(
-            UNQUANTIZED + name, array if is_place else array.astype(np.float32)
-        )
+        return self.writer.constant(_PREFIX + name, array if is_place else array.astype(np.float32))

@@ -7,9 +7,10 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
 from deeplab_mnv2.exporting.graph import CODES, IMAGE, LOGITS, Graph
+from deeplab_mnv2.exporting.integers import with_scales
 from deeplab_mnv2.exporting.litert.boxes import DETECTED, write_boxes
 from deeplab_mnv2.exporting.litert.metadata import label_archive, metadata
-from deeplab_mnv2.exporting.litert.quantization import correct_biases, quantize
+from deeplab_mnv2.exporting.litert.quantization import quantize
 from deeplab_mnv2.exporting.litert.writer import Writer, buffers_of, pack, to_buffer, unpack
 from deeplab_mnv2.exporting.target import Network, Run, Target, found_boxes
 from deeplab_mnv2.exporting.tracing import trace
@@ -17,7 +18,7 @@ from deeplab_mnv2.exporting.tracing import trace
 LABEL = "label"
 
 
-def build(model: Network, target: Target, calibration: list[np.ndarray]) -> bytes:
+def build(model: Network, target: Target) -> bytes:
     """Return a LiteRT file for images (1, H, W, channels) float32, normalised.
 
     The output is `logits` (1, H', W', classes) float32, or with `argmax` `label` (1, H', W')
@@ -26,13 +27,12 @@ def build(model: Network, target: Target, calibration: list[np.ndarray]) -> byte
     shares of height and width, `classes` (1, D) without background, `scores` (1, D) and `count`
     (1,); or `codes` (1, anchors, 4) and `logits` (1, anchors, classes + 1). Labels, normalisation
     and a classifier's scaling are in the file's metadata. With int8, kernels and activations are
-    integers, in ranges measured on the `calibration` images.
+    integers, in the ranges that the model has (`config.quantized`).
     """
     graph = trace(model, target.size, upsample=target.resize)
     if target.precision == "int8":
-        images = [np.asarray(model.normalize(image)) for image in calibration]
-        graph = correct_biases(graph, images)
-        content = quantize(_write(graph, target), images)
+        graph = with_scales(graph)
+        content = quantize(_write(graph, target), graph.ranges)
     else:
         content = _write(graph, target)
     file = unpack(content)

@@ -60,6 +60,12 @@ class Writer:
             options = schema.ConcatenationOptionsT(axis=3 if len(shape) == 4 else 1)
             self.node("CONCATENATION", list(operation.inputs), output, shape, options)
         elif isinstance(operation, Pool):
+            if operation.window == self.graph.shapes[operation.input][:2]:
+                # Unlike a pool, a mean may have another range than what it is of.
+                axes = self.constant(f"{output}.axes", np.array([1, 2], np.int32))
+                options = schema.ReducerOptionsT(keepDims=True)
+                self.node("MEAN", [operation.input, axes], output, shape, options)
+                return
             height, width = operation.window
             options = schema.Pool2DOptionsT(
                 padding=schema.Padding.VALID,
@@ -109,6 +115,8 @@ class Writer:
         if conv.pads == tuple(same.axis_edges(n, conv.kernel.shape[0]) for n in before[:2]):
             return conv.input, schema.Padding.SAME
         padded = f"{conv.output}.padded"
+        if conv.input in self.graph.ranges:
+            self.graph.ranges[padded] = self.graph.ranges[conv.input]
         pads = self.constant(f"{padded}.pads", np.array([(0, 0), *conv.pads, (0, 0)], np.int32))
         size = [n + sum(pad) for n, pad in zip(before, conv.pads, strict=False)]
         self.node("PAD", [conv.input, pads], padded, (1, *size, before[2]), schema.PadOptionsT())

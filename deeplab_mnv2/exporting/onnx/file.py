@@ -8,8 +8,8 @@ import onnxruntime
 from onnx import TensorProto, helper
 
 from deeplab_mnv2.config import DeepLabConfig, SsdLiteConfig
-from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.exporting.graph import CODES, IMAGE, LOGITS
+from deeplab_mnv2.exporting.integers import with_scales
 from deeplab_mnv2.exporting.onnx.boxes import BOXES, LABELS, SCORES, write_boxes
 from deeplab_mnv2.exporting.onnx.writer import Writer
 from deeplab_mnv2.exporting.target import Network, Run, Target
@@ -20,7 +20,7 @@ _OPSET, _IR_VERSION = 13, 7
 LABEL = "label"
 
 
-def build(model: Network, target: Target, calibration: list[np.ndarray]) -> bytes:
+def build(model: Network, target: Target) -> bytes:
     """Return an ONNX file for images (batch, channels, H, W) float32, normalised.
 
     The output is `logits` (batch, classes, H', W') float32, or with `argmax` `label`
@@ -28,17 +28,13 @@ def build(model: Network, target: Target, calibration: list[np.ndarray]) -> byte
     one image and returns the D boxes found, surest first: `boxes` (D, 4) float32, (ymin, xmin,
     ymax, xmax) in shares of height and width, `scores` (D,) float32, `labels` (D,) int32 without
     background; or `codes` (batch, anchors, 4) and `logits` (batch, anchors, classes + 1). Labels,
-    normalisation and scaling are in the model's metadata, as JSON.
-
-    Raises:
-        UserError: the target asks for int8.
+    normalisation and scaling are in the model's metadata, as JSON. With int8, kernels are integers
+    and activations pass through integers (QuantizeLinear, DequantizeLinear), which runtimes merge
+    with the operations between, in the ranges that the model has (`config.quantized`).
     """
-    if target.precision == "int8":
-        raise UserError("ONNX files are float32 or float16; set --format litert for int8.")
     graph = trace(model, target.size, upsample=target.resize)
-    writer = Writer(graph, half=target.precision == "float16")
-    for operation in graph.operations:
-        writer.write(operation)
+    writer = Writer(with_scales(graph), target.precision)
+    writer.write_all()
     outputs = _outputs(writer, target)
     height, width, channels = graph.shapes[IMAGE]
     batch = 1 if target.box_rules else "batch"

@@ -5,6 +5,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from deeplab_mnv2.exporting.graph import (
+    IMAGE,
     Add,
     Concat,
     Convolution,
@@ -13,21 +14,43 @@ from deeplab_mnv2.exporting.graph import (
     Pool,
     Reshape,
 )
+from deeplab_mnv2.exporting.integers import activation_scale, kernel_integers
+
+_ROUNDED_IMAGE = f"{IMAGE}.rounded"
 
 
 class Writer:
-    """The nodes and constants of a graph; with `half`, kernels are stored as float16."""
+    """The nodes and constants of a graph; kernels are stored in `precision`.
 
-    def __init__(self, graph: Graph, half: bool):
+    With int8, each tensor that has a range passes through integers, and its name is that of what
+    comes out, rounded; before, it is called `NAME.float`.
+    """
+
+    def __init__(self, graph: Graph, precision: str):
         self.graph = graph
-        self.half = half
+        self.precision = precision
+        self.ranges = graph.ranges if precision == "int8" else {}
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
+        self.scales: dict[str, list[str]] = {}
 
-    def write(self, operation: Operation) -> None:
-        inputs, output = _inputs(operation), operation.output
+    def write_all(self) -> None:
+        """Write every operation of the graph."""
+        if IMAGE in self.ranges:
+            self.round(IMAGE, IMAGE, _ROUNDED_IMAGE)
+        for operation in self.graph.operations:
+            name = operation.output
+            if name not in self.ranges:
+                self.write(operation, name)
+                continue
+            self.write(operation, f"{name}.float")
+            self.round(name, f"{name}.float", name)
+
+    def write(self, operation: Operation, output: str) -> None:
+        """Write an operation whose result is called `output`."""
+        inputs = [self.read(name) for name in _inputs(operation)]
         if isinstance(operation, Convolution):
-            self.convolution(operation)
+            self.convolution(operation, inputs[0], output)
         elif isinstance(operation, Add):
             self.node("Add", inputs, output)
         elif isinstance(operation, Concat):
@@ -38,9 +61,10 @@ class Writer:
             else:
                 self.node("AveragePool", inputs, output, kernel_shape=operation.window)
         elif isinstance(operation, Reshape):
-            self.reshape(operation)
+            self.reshape(operation, inputs[0], output)
         else:
-            before, size = (self.graph.shapes[name][:2] for name in (operation.input, output))
+            shapes = self.graph.shapes
+            before, size = (shapes[name][:2] for name in (operation.input, operation.output))
             if before == (1, 1):
                 shape = self.constant(f"{output}.shape", np.array([1, 1, *size], np.int64))
                 self.node("Expand", [*inputs, shape], output)
@@ -57,15 +81,21 @@ class Writer:
                 coordinate_transformation_mode=rule,
             )
 
-    def convolution(self, conv: Convolution) -> None:
+    def convolution(self, conv: Convolution, x: str, output: str) -> None:
         # (k, k, I, O) to (O, I, k, k); depthwise (k, k, 1, C) to (C, 1, k, k).
-        kernel = self.weight(f"{conv.output}.weight", conv.kernel.transpose(3, 2, 0, 1))
-        bias = self.constant(f"{conv.output}.bias", conv.bias)
+        order = (3, 2, 0, 1)
+        if conv.input in self.ranges:
+            kernel, bias = self.integers(conv, order)
+        else:
+            kernel = self.weight(f"{conv.output}.weight", conv.kernel.transpose(order))
+            bias = self.constant(f"{conv.output}.bias", conv.bias)
         (top, bottom), (left, right) = conv.pads
-        linear = conv.output if conv.activation == "none" else f"{conv.output}.linear"
+        # A range ends where the activation cuts off.
+        activation = "none" if conv.output in self.ranges else conv.activation
+        linear = output if activation == "none" else f"{output}.linear"
         self.node(
             "Conv",
-            [conv.input, kernel, bias],
+            [x, kernel, bias],
             linear,
             kernel_shape=conv.kernel.shape[:2],
             strides=[conv.stride] * 2,
@@ -73,25 +103,59 @@ class Writer:
             group=conv.kernel.shape[-1] if conv.depthwise else 1,
             pads=[top, left, bottom, right],
         )
-        if conv.activation == "relu":
-            self.node("Relu", [linear], conv.output)
-        elif conv.activation == "relu6":
+        if activation == "relu":
+            self.node("Relu", [linear], output)
+        elif activation == "relu6":
             bounds = [self.scalar("zero", 0.0), self.scalar("six", 6.0)]
-            self.node("Clip", [linear, *bounds], conv.output)
+            self.node("Clip", [linear, *bounds], output)
 
-    def reshape(self, operation: Reshape) -> None:
+    def integers(self, conv: Convolution, order: tuple[int, ...]) -> tuple[str, str]:
+        """Write kernel (int8) and bias (int32) of a convolution; return what stands for them."""
+        kernel, scale = kernel_integers(conv.kernel)
+        input_scale, _ = activation_scale(self.ranges[conv.input])
+        unit = input_scale * scale
+        names = f"{conv.output}.weight", f"{conv.output}.bias"
+        values = kernel.transpose(order), np.rint(conv.bias / unit).astype(np.int32)
+        for name, value, step in zip(names, values, (scale, unit), strict=True):
+            stored = [
+                self.constant(f"{name}.integers", value),
+                self.constant(f"{name}.scale", step),
+                self.constant(f"{name}.zero", np.zeros(step.shape, value.dtype)),
+            ]
+            self.node("DequantizeLinear", stored, name, axis=0)
+        return names
+
+    def round(self, name: str, before: str, after: str) -> None:
+        """Write a tensor's way through the integers of its range."""
+        ends = self.ranges[name]
+        # Tensors of one range have one constant, by which runtimes see that nothing changes.
+        key = "range {:.9g} {:.9g}".format(*ends)
+        if key not in self.scales:
+            scale, zero = activation_scale(ends)
+            self.scales[key] = [
+                self.constant(f"{key}.scale", scale),
+                self.constant(f"{key}.zero", zero),
+            ]
+        self.node("QuantizeLinear", [before, *self.scales[key]], f"{name}.integers")
+        self.node("DequantizeLinear", [f"{name}.integers", *self.scales[key]], after)
+
+    def read(self, name: str) -> str:
+        """Return what an operation reads of a tensor."""
+        return _ROUNDED_IMAGE if name == IMAGE and IMAGE in self.ranges else name
+
+    def reshape(self, operation: Reshape, x: str, output: str) -> None:
         shape = self.graph.shapes[operation.output]
         if len(shape) == 1:
-            self.node("Flatten", [operation.input], operation.output, axis=1)
+            self.node("Flatten", [x], output, axis=1)
             return
-        last = f"{operation.output}.channels_last"
-        self.node("Transpose", [operation.input], last, perm=[0, 2, 3, 1])
+        last = f"{output}.channels_last"
+        self.node("Transpose", [x], last, perm=[0, 2, 3, 1])
         # 0 is the batch, whatever it is.
-        size = self.constant(f"{operation.output}.shape", np.array([0, *shape], np.int64))
-        self.node("Reshape", [last, size], operation.output)
+        size = self.constant(f"{output}.shape", np.array([0, *shape], np.int64))
+        self.node("Reshape", [last, size], output)
 
     def weight(self, name: str, array: np.ndarray) -> str:
-        if not self.half:
+        if self.precision != "float16":
             return self.constant(name, array)
         stored = self.constant(f"{name}.half", array.astype(np.float16))
         self.node("Cast", [stored], name, to=TensorProto.FLOAT)

@@ -126,13 +126,27 @@ def _score(
 ) -> tuple[Array, dict[str, Array]]:
     model = nnx.merge(graphdef, params, batch_stats)
     model.eval()
-    image, label = split_rows(batch["image"], mesh), batch["label"].astype(jnp.int32)
-    band, size = batch["band"].astype(jnp.int32), batch["object_size"].astype(jnp.int32)
+    image = split_rows(batch["image"], mesh)
     prediction, confidence = predict(model, image, config.scales, flip=config.flip)  # (B, H, W)
+    return prediction.astype(jnp.uint8), histograms(
+        prediction, confidence, batch, config, num_classes
+    )
+
+
+def histograms(
+    prediction: Array,
+    confidence: Array,
+    batch: dict[str, Array],
+    config: EvaluationConfig,
+    num_classes: int,
+) -> dict[str, Array]:
+    """Return the histograms of `make_scorer` for predictions and their probabilities (B, H, W)."""
+    label = batch["label"].astype(jnp.int32)
+    band, size = batch["band"].astype(jnp.int32), batch["object_size"].astype(jnp.int32)
     level = jnp.round(confidence * LEVELS).astype(jnp.int32)
     right = (prediction == label).astype(jnp.int32)
     bands = (len(config.boundary_widths) + 1, num_classes, num_classes)
-    return prediction.astype(jnp.uint8), {
+    return {
         "bands": _histogram(label, (band, label, prediction), bands),
         "sizes": _histogram(label, (size, label, right), (len(SIZES), num_classes, 2)),
         "confidences": _histogram(label, (level, right), (LEVELS + 1, 2)),

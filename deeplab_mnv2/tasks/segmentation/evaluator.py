@@ -20,7 +20,7 @@ from deeplab_mnv2.files import replace_atomically
 from deeplab_mnv2.models.deeplab import DeepLab, at_output_stride
 from deeplab_mnv2.sharding import first_process_first, replicated
 from deeplab_mnv2.tasks.scoring_batches import fitting_batch_size, placing
-from deeplab_mnv2.tasks.segmentation.counting import Counts, count, make_scorer
+from deeplab_mnv2.tasks.segmentation.counting import Counts, Predict, count, make_scorer
 from deeplab_mnv2.tasks.segmentation.drawing import strip
 from deeplab_mnv2.tasks.segmentation.intervals import score_intervals
 from deeplab_mnv2.tasks.segmentation.metrics import scores
@@ -138,7 +138,8 @@ def _percent(value: float | None) -> str:
 class SegmentationEvaluator:
     """Scores parameters of a model on a data set; compiled once, whatever the number of calls.
 
-    At the output stride of `config`, which may be another than the model's.
+    At the output stride of `config`, which may be another than the model's. `scorer` is what
+    predicts and counts in the model's place, as `make_scorer` describes it.
 
     Raises:
         UserError: the data set cannot be opened or read.
@@ -152,6 +153,7 @@ class SegmentationEvaluator:
         *,
         threads: int,
         mesh: Mesh,
+        scorer: Predict | None = None,
     ):
         self._dataset = dataset
         self._source = first_process_first(dataset.open)
@@ -162,7 +164,7 @@ class SegmentationEvaluator:
             model = at_output_stride(model, config.output_stride)
         self._model_config = model.config
         graphdef, _, _ = nnx.split(model, nnx.Param, nnx.BatchStat)
-        self._scorer = make_scorer(graphdef, config, model.config.num_classes, mesh)
+        self._scorer = scorer or make_scorer(graphdef, config, model.config.num_classes, mesh)
 
     def __len__(self) -> int:
         return len(self._source)
