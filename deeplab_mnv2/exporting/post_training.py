@@ -9,17 +9,16 @@ from flax import nnx
 from jax import Array
 
 from deeplab_mnv2.exporting.graph import Convolution, Graph, evaluate
-from deeplab_mnv2.exporting.target import Network
 from deeplab_mnv2.exporting.tracing import trace
 from deeplab_mnv2.models.layers import Conv, ConvNormAct
 from deeplab_mnv2.models.ops.fake_quantization import fake_quantize_kernel
-from deeplab_mnv2.weights.activation_ranges import measure_ranges, with_ranges
+from deeplab_mnv2.weights.activation_ranges import Rounded, measure_ranges, with_ranges
 
 # Images for the means of biases; they settle long before the ranges do.
 _MEAN_IMAGES = 24
 
 
-def quantize(model: Network, images: Sequence[Array]) -> Network:
+def quantize(model: Rounded, images: Sequence[Array]) -> Rounded:
     """Return the network with ranges measured on normalised images (1, H, W, channels).
 
     Norm and biases make up for what rounding the kernels shifts: it changes a layer's mean output

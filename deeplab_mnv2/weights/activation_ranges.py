@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +15,11 @@ from deeplab_mnv2.models.ops.fake_quantization import Range
 from deeplab_mnv2.weights.model_weights import Network, Weights, abstract_model, variables
 from deeplab_mnv2.weights.naming import is_range
 
+# Any of the networks, and the same again.
+Rounded = TypeVar("Rounded", bound=Network)
 
-def with_ranges(model: Network) -> Network:
+
+def with_ranges(model: Rounded) -> Rounded:
     """Return a network of the same weights with ranges, not measured yet; in evaluation mode."""
     twin = abstract_model(dataclasses.replace(model.config, quantized=True))
     given = variables(model)

@@ -19,6 +19,9 @@ _IDENTIFIER = b"M001"
 _LABEL_FILE = "labels.txt"
 # Members of the schema's unions and enumerations.
 _IMAGE_PROPERTIES, _RGB, _NORMALIZATION_OPTIONS = 2, 1, 1
+_BOUNDING_BOX_PROPERTIES, _BOUNDARIES = 3, 1
+# Where left, top, right and bottom stand in our boxes, which begin with ymin.
+_ORDER_OF_SIDES = (1, 0, 3, 2)
 _TENSOR_AXIS_LABELS, _TENSOR_VALUE_LABELS = 2, 3
 # What a detector's outputs are, in the order in which they are found.
 _BOX_OUTPUTS = {
@@ -87,10 +90,10 @@ def _schema_metadata(model: BackboneConfig, target: Target) -> bytes:
             2: ("int8", kind),
         },
     )
-    outputs = [
-        _tensor(builder, name, text, {6: _vector(builder, [labels])} if name == labelled else {})
-        for name, text in told.items()
-    ]
+    fields = {labelled: {6: _vector(builder, [labels])}}
+    if target.box_rules is not None:
+        fields["location"] = {3: _box_content(builder)}
+    outputs = [_tensor(builder, name, text, fields.get(name, {})) for name, text in told.items()]
     ends = _vector(builder, [image]), _vector(builder, outputs)
     graph = _table(builder, 10, {2: ("offset", ends[0]), 3: ("offset", ends[1])})
     root = _table(  # ModelMetadata
@@ -106,6 +109,17 @@ def _schema_metadata(model: BackboneConfig, target: Target) -> bytes:
     )
     builder.Finish(root, file_identifier=_IDENTIFIER)
     return bytes(builder.Output())
+
+
+def _box_content(builder: flatbuffers.Builder) -> int:
+    """Write how a tensor is to be read as boxes, without which MediaPipe does not open the file."""
+    builder.StartVector(4, len(_ORDER_OF_SIDES), 4)
+    for index in reversed(_ORDER_OF_SIDES):
+        builder.PrependUint32(index)
+    order = builder.EndVector()
+    # In shares of height and width, which is the default of the third field.
+    boxes = _table(builder, 3, {0: ("offset", order), 1: ("int8", _BOUNDARIES)})
+    return _table(builder, 3, {0: ("uint8", _BOUNDING_BOX_PROPERTIES), 1: ("offset", boxes)})
 
 
 def label_archive(class_names: tuple[str, ...]) -> bytes:
