@@ -1,15 +1,12 @@
 """Figure 6a of the paper on CIFAR-10: a linear bottleneck against ReLU6 after the projection.
 
 This page is the arm with ReLU6; `cifar10_short.py` is the other. Steps, images and augmentation are
-the same. Three seeds of each, compared:
+the same. Three seeds of each, with what came out of the three ablations
+([table](README.md#the-two-ablations)):
 
-    for seed in 0 1 2; do
-      python -m deeplab_mnv2.train --config experiments/cifar10_short.py:cifar10.tar \
-          --workdir runs/linear_$seed --config.train.seed=$seed
-      python -m deeplab_mnv2.train --config experiments/ablation_linear_bottleneck.py:cifar10.tar \
-          --workdir runs/relu6_$seed --config.train.seed=$seed
-    done
-    python -m deeplab_mnv2.compare runs/relu6_* --against runs/linear_*
+    python -m deeplab_mnv2.sweep --config experiments/cifar10_short.py:cifar10.tar --seeds 0,1,2 \
+        --grid model.linear_bottleneck=true,false --workdir runs/linear
+    python -m deeplab_mnv2.compare runs/linear/*=false-* --against runs/linear/*=true-*
 """
 
 import cifar10_short
