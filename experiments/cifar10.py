@@ -1,13 +1,20 @@
-"""CIFAR-10 from random weights, on two CPU cores: half the paper's width, 24 epochs.
+"""CIFAR-10 from random weights, on one CPU core: half the paper's width, 58 epochs.
 
-Images have 32 pixels, so the stem keeps their resolution. `cifar10_reference.py` is the full
-network, for a GPU. The recipe was set down before the test images were looked at, and not tuned.
-It underfits: at the end the loss of a training batch is 0.86, where smoothed labels allow 0.50.
-Tried beside it, one seed each:
+Images have 32 pixels, so the stem keeps their resolution and the last stages that of 4 x 4.
+`cifar10_reference.py` is the full network, for a GPU. Stride, rate and decay were compared on
+`train[:90%]` and `train[90%:]`, short runs of one seed:
 
-    strides of stem and stage 2    decay     epochs    top-1
-    1, 2 (this page)               0.0005    24        81.6
-    1, 1                           0.0002    12        81.4
+    output stride    rate    decay     steps    top-1 of train[90%:]
+    16               0.1     0.0001    4000     57.4
+    8                0.1     0.0005    4000     69.7
+    8                0.4     0.0005    2500     59.2
+
+On test, one seed each:
+
+    strides of stem and stage 2    output stride    epochs    top-1
+    1, 2 (this page)               8                58        85.1
+    1, 2                           16               24        81.6
+    1, 1, decay 0.0002             8                12        81.4
 
     python -m deeplab_mnv2.train --config experiments/cifar10.py:cifar10.tar --workdir runs/cifar10
 
@@ -43,7 +50,7 @@ def get_config(root: str = "cifar10.tar") -> Config:
             num_classes=10,
             width_multiplier=0.5,
             early_strides=(1, 2),
-            output_stride=16,
+            output_stride=8,
             image_mean=MEAN,
             image_std=STD,
             backbone_momentum=0.9,
@@ -54,11 +61,11 @@ def get_config(root: str = "cifar10.tar") -> Config:
         ),
         loss=CrossEntropy(label_smoothing=0.1),
         train=TrainConfig(
-            total_steps=18_750,
+            total_steps=45_000,
             batch_size=64,
             log_every=50,
-            eval_every=3750,
-            checkpoint_every=750,
+            eval_every=9000,
+            checkpoint_every=1500,
             ema_decay=0.999,
         ),
         evaluation=ClassificationEvaluationConfig(batch_size=200, resize=0, crop_size=32),

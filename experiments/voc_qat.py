@@ -1,8 +1,8 @@
 """Quantisation-aware training: a float32 network of VOC taught to compute in 8 bits.
 
 Kernels and activations are rounded as the int8 file rounds them, in ranges that follow the network
-and are frozen for the last third; the exporter writes the file with these ranges. What it gives, and
-what ranges measured after training give, is in [README.md](README.md#8-bits).
+and are frozen for the last third; the exporter writes the file with these ranges. README.md has
+the scores, beside those of ranges measured after training.
 
     python -m deeplab_mnv2.train --config experiments/voc_qat.py:VOC2012 \
         --workdir runs/voc_qat --weights FLOAT.safetensors
