@@ -6,7 +6,6 @@ from PIL import Image
 
 from deeplab_mnv2 import weights
 from deeplab_mnv2.config import DetectionEvaluationConfig
-from deeplab_mnv2.exporting.litert import file as litert
 from deeplab_mnv2.exporting.post_training import quantize
 from deeplab_mnv2.exporting.target import Target
 from deeplab_mnv2.tasks.detection.decoding import find
@@ -14,6 +13,7 @@ from tests.support.networks import apply
 from tests.support.random_weights import random_weights
 
 pytestmark = pytest.mark.slow
+litert = pytest.importorskip("deeplab_mnv2.exporting.litert")
 mediapipe = pytest.importorskip("mediapipe")
 vision = pytest.importorskip("mediapipe.tasks.python.vision")
 base = pytest.importorskip("mediapipe.tasks.python")

@@ -130,7 +130,8 @@ _AXES = [{"data": 8}, {"data": 2, "fsdp": 2}, {"data": 2, "space": 2}]
     ("settings", "axes"),
     [
         *(("segmentation", axes) for axes in ({"data": 2}, {"data": 4}, *_AXES)),
-        *((task, axes) for task in ("quantized", "classification", "detection") for axes in _AXES),
+        *((task, axes) for task in ("classification", "detection") for axes in _AXES),
+        *(("quantized", axes) for axes in ({"data": 8}, {"data": 2, "space": 2})),
     ],
     indirect=["settings"],
 )

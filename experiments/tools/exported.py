@@ -8,6 +8,7 @@ takes it, and tells on how many pixels the classes of file and network agree, ho
 are apart, and how long the file takes for an image.
 """
 
+import importlib
 import time
 from pathlib import Path
 from typing import Any
@@ -23,14 +24,12 @@ from deeplab_mnv2 import weights
 from deeplab_mnv2.cli import command
 from deeplab_mnv2.config import EvaluationConfig
 from deeplab_mnv2.errors import UserError
-from deeplab_mnv2.exporting.litert import file as litert
-from deeplab_mnv2.exporting.onnx import file as onnx
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.sharding import make_mesh
 from deeplab_mnv2.tasks.segmentation.counting import histograms
 from deeplab_mnv2.tasks.segmentation.evaluator import SegmentationEvaluator
 
-_RUNTIMES = {".tflite": litert, ".onnx": onnx}
+_RUNTIMES = {".tflite": "litert", ".onnx": "onnx"}
 
 
 class FileScorer:
@@ -39,7 +38,9 @@ class FileScorer:
     def __init__(self, path: Path, model: DeepLab, config: EvaluationConfig):
         if path.suffix not in _RUNTIMES:
             raise UserError(f"{path} is no file of {' or '.join(_RUNTIMES)}; give such a --file.")
-        self._run = _RUNTIMES[path.suffix].load(path.read_bytes(), model)
+        # Not above: each needs a package of its own.
+        runtime = importlib.import_module(f"deeplab_mnv2.exporting.{_RUNTIMES[path.suffix]}")
+        self._run = runtime.load(path.read_bytes(), model)
         self._logits = jax.jit(lambda image: model(model.normalize(image)))
         self._count = jax.jit(
             lambda prediction, confidence, batch: histograms(
