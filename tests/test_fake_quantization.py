@@ -20,6 +20,7 @@ from deeplab_mnv2.models.ops.fake_quantization import (
     fake_quantize_kernel,
     scale_and_zero_point,
 )
+from deeplab_mnv2.training.optimizer import path_names
 from deeplab_mnv2.weights.model_weights import variables
 from deeplab_mnv2.weights.naming import is_range
 from tests.support.meshes import mesh_of
@@ -145,6 +146,21 @@ def test_before_its_step_a_run_learns_as_without(tmp_path):
     np.testing.assert_allclose(ours[:3], theirs[:3], rtol=0.02)
     assert ours[3] != theirs[3]
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.batch_stats))
+
+
+@pytest.mark.usefixtures("one_block_a_stage")
+def test_frozen_ranges_stay_while_norm_goes_on(tmp_path):
+    config = TASKS["quantized"](tmp_path)
+    config.train.quantize_from, config.train.freeze_ranges_from = 0, 1
+    after_one, after_three = (run(config, mesh_of(), steps)[2].batch_stats for steps in (1, 3))
+    pairs = zip(
+        jax.tree_util.tree_leaves_with_path(after_one), jax.tree.leaves(after_three), strict=True
+    )
+    stayed = {True: [], False: []}
+    for (path, before), after in pairs:
+        stayed[is_range(".".join(path_names(path)))].append(bool(np.all(before == after)))
+    assert all(stayed[True])
+    assert not any(stayed[False])
 
 
 def test_settings_that_cannot_be():

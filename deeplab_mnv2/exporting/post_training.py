@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jax import Array
 
 from deeplab_mnv2.exporting.graph import Convolution, Graph, evaluate
@@ -13,6 +12,7 @@ from deeplab_mnv2.exporting.tracing import trace
 from deeplab_mnv2.models.layers import Conv, ConvNormAct
 from deeplab_mnv2.models.ops.fake_quantization import fake_quantize_kernel
 from deeplab_mnv2.weights.activation_ranges import Rounded, measure_ranges, with_ranges
+from deeplab_mnv2.weights.model_weights import nodes
 
 # Images for the means of biases; they settle long before the ranges do.
 _MEAN_IMAGES = 24
@@ -32,11 +32,8 @@ def quantize(model: Rounded, images: Sequence[Array]) -> Rounded:
     run = jax.jit(lambda image: _mean_inputs(graph, image))
     found = [run(image) for image in images[:_MEAN_IMAGES]]
     means = jax.tree.map(lambda *values: np.mean(values, axis=0), *found)
-    modules = [module for _, module in nnx.iter_graph(twin)]
-    norms = {layer.conv.path: layer.norm for layer in modules if isinstance(layer, ConvNormAct)}
-    for conv in modules:
-        if not isinstance(conv, Conv):
-            continue
+    norms = {layer.conv.path: layer.norm for layer in nodes(twin, ConvNormAct).values()}
+    for conv in nodes(twin, Conv).values():
         shift = _shift(conv, means[conv.path])
         if conv.path in norms:
             # What shifts the norm's input shifts the mean that it takes off.

@@ -9,7 +9,7 @@ from jax import Array, lax
 
 from deeplab_mnv2.config import ModelConfig
 from deeplab_mnv2.models.layers import ConvNormAct, SeparableConv, resize
-from deeplab_mnv2.models.ops.fake_quantization import Range
+from deeplab_mnv2.models.ops.fake_quantization import Range, rounded, step_of
 
 
 class ASPP(nnx.Module):
@@ -50,18 +50,13 @@ class ASPP(nnx.Module):
         """Map features (B, h, w, in_channels) to (B, h, w, head_channels)."""
         size = x.shape[1:3]
         pooled = self._pool(x)  # (B, 1, 1, in_channels), or (B, h', w', in_channels) with a window
-        if self.pooled_range is None:
-            pooled = self.image_pool(pooled)
-        else:
-            pooled = self.image_pool(self.pooled_range(pooled), self.pooled_range.step)
+        pooled = self.image_pool(rounded(pooled, self.pooled_range), step_of(self.pooled_range))
         if pooled.shape[1:3] == (1, 1):
             pooled = jnp.broadcast_to(pooled, (x.shape[0], *size, pooled.shape[-1]))
         else:
             pooled = resize(pooled, size, align_corners=self.align_corners)
         x = jnp.concatenate([pooled, *(branch(x, step) for branch in self.branches)], axis=-1)
-        if self.branches_range is None:
-            return self.project(x)
-        return self.project(self.branches_range(x), self.branches_range.step)
+        return self.project(rounded(x, self.branches_range), step_of(self.branches_range))
 
     def _pool(self, x: Array) -> Array:
         if self.pool_window is None:

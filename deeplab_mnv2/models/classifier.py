@@ -12,7 +12,7 @@ from deeplab_mnv2.config import ClassifierConfig
 from deeplab_mnv2.models.backbone import make_backbone
 from deeplab_mnv2.models.layers import Conv, ConvNormAct, name_layers, normalize
 from deeplab_mnv2.models.mobilenet_v2 import make_divisible
-from deeplab_mnv2.models.ops.fake_quantization import Range, rounded
+from deeplab_mnv2.models.ops.fake_quantization import Range, rounded, step_of
 
 # Table 2 of the MobileNetV2 paper, the 1x1 convolution before the pooling.
 CLASSIFIER_CHANNELS = 1280
@@ -52,8 +52,7 @@ class Classifier(nnx.Module):
             x = self.head(x, self.backbone.step)  # (B, H/32, W/32, 1280)
         x = jnp.mean(x, axis=(1, 2), keepdims=True)  # (B, 1, 1, 1280), 1024 for V1
         x = self.dropout(rounded(x, self.pooled_range), rngs=rngs)
-        step = None if self.pooled_range is None else self.pooled_range.step
-        x = rounded(self.classifier(x, step), self.logits_range)
+        x = rounded(self.classifier(x, step_of(self.pooled_range)), self.logits_range)
         return jax.lax.squeeze(x, (1, 2)).astype(jnp.float32)
 
     def normalize(self, image: Array | np.ndarray) -> Array:

@@ -7,7 +7,7 @@ from jax import Array
 from deeplab_mnv2.config import ModelConfig
 from deeplab_mnv2.models.aspp import head_layer
 from deeplab_mnv2.models.layers import SeparableConv, resize
-from deeplab_mnv2.models.ops.fake_quantization import Range
+from deeplab_mnv2.models.ops.fake_quantization import Range, step_of
 
 # Table 1 of the paper: 48 channels of low-level features are enough.
 LOW_LEVEL_PROJECTION = 48
@@ -41,10 +41,9 @@ class Decoder(nnx.Module):
             self.joined_range.measure(x, low_level)
             x, low_level = self.joined_range.round(x), self.joined_range.round(low_level)
         x = resize(x, low_level.shape[1:3], align_corners=self.align_corners)
-        step = None
         if self.joined_range is not None:
-            x, step = self.joined_range.round(x), self.joined_range.step
-        x = jnp.concatenate([x, low_level], axis=-1)
+            x = self.joined_range.round(x)
+        x, step = jnp.concatenate([x, low_level], axis=-1), step_of(self.joined_range)
         for layer in self.refine:
             x = layer(x, step)
             step = layer.step

@@ -20,6 +20,7 @@ from deeplab_mnv2.models.ops.fake_quantization import (
     fake_quantize_kernel,
     rounded,
     scale_and_zero_point,
+    step_of,
 )
 from deeplab_mnv2.models.ops.few_channels import full_conv
 from deeplab_mnv2.models.ops.pointwise import pointwise
@@ -88,7 +89,7 @@ class Conv(nnx.Module):
             if self.bias is None:
                 return y
             bias = self.bias[...]
-            if step is not None:
+            if step is not None and self.rounds:
                 bias = bias + bias_correction(bias, jnp.ones_like(bias), self.kernel[...], step)
             return y + bias.astype(self.dtype)[None, None, None]
 
@@ -153,7 +154,7 @@ class ConvNormAct(nnx.Module):
     @property
     def step(self) -> Array | None:
         """What the output's values are multiples of, None where it is not rounded here."""
-        return None if self.range is None else self.range.step
+        return step_of(self.range)
 
     def _bias_correction(self, step: Array) -> Array:
         mean, var, scale, bias = (

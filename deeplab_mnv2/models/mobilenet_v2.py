@@ -8,7 +8,7 @@ from jax import Array
 
 from deeplab_mnv2.config import BackboneConfig
 from deeplab_mnv2.models.layers import ConvNormAct, check_normalized, round_image
-from deeplab_mnv2.models.ops.fake_quantization import Range, rounded
+from deeplab_mnv2.models.ops.fake_quantization import Range, rounded, step_of
 
 # Table 2 of the paper: expansion t, channels c, blocks n, stride s.
 STAGES = (
@@ -90,16 +90,12 @@ class InvertedResidual(nnx.Module):
     @property
     def filtered_step(self) -> Array | None:
         """What the values of the depthwise output are multiples of (`ConvNormAct.step`)."""
-        if self.sum_range is not None and self.shortcut == "expansion":
-            return self.sum_range.step
-        return self.depthwise.step
+        return step_of(self.sum_range) if self.shortcut == "expansion" else self.depthwise.step
 
     @property
     def step(self) -> Array | None:
         """What the values of the output are multiples of (`ConvNormAct.step`)."""
-        if self.sum_range is not None and self.shortcut == "bottleneck":
-            return self.sum_range.step
-        return self.project.step
+        return step_of(self.sum_range) if self.shortcut == "bottleneck" else self.project.step
 
 
 class MobileNetV2(nnx.Module):

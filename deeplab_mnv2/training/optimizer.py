@@ -1,6 +1,6 @@
 """The learning-rate schedule, weight decay where it belongs, and the update rule."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -110,11 +110,10 @@ def _is_decayed(path: tuple[str, ...]) -> bool:
 
 
 def _by_path(params: nnx.State, predicate: Callable[[tuple[str, ...]], bool]) -> nnx.State:
-    return jax.tree_util.tree_map_with_path(lambda path, _: predicate(tuple(_names(path))), params)
+    return jax.tree_util.tree_map_with_path(lambda path, _: predicate(path_names(path)), params)
 
 
-def _names(path: tuple[Any, ...]) -> Iterator[str]:
-    for key in path:
-        # Variables are nodes of their own, whose only child is `value`.
-        if isinstance(key, jax.tree_util.DictKey):
-            yield str(key.key)
+def path_names(path: tuple[Any, ...]) -> tuple[str, ...]:
+    """Return the names on the path to a leaf of a state, its variable's the last."""
+    # Variables are nodes of their own, whose only child is `value`.
+    return tuple(str(key.key) for key in path if isinstance(key, jax.tree_util.DictKey))

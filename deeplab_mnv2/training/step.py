@@ -15,7 +15,9 @@ from jax.sharding import Mesh
 from deeplab_mnv2.config import TrainConfig
 from deeplab_mnv2.sharding import batch_sharding, replicated, split_rows, state_sharding
 from deeplab_mnv2.tasks.task import Task
+from deeplab_mnv2.training.optimizer import path_names
 from deeplab_mnv2.training.state import TrainState
+from deeplab_mnv2.weights.naming import is_range
 
 Batch = dict[str, Array]
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]
@@ -165,9 +167,7 @@ def _keep_ranges(batch_stats: nnx.State, before: nnx.State, is_frozen: Array) ->
     """Put the ranges of activations back, where they are frozen."""
 
     def keep(path: tuple[Any, ...], new: Array, old: Array) -> Array:
-        # The path ends in range, its end and the variable's `value`.
-        is_range = any(str(getattr(key, "key", "")).endswith("range") for key in path)
-        return jnp.where(is_frozen, old, new) if is_range else new
+        return jnp.where(is_frozen, old, new) if is_range(".".join(path_names(path))) else new
 
     return jax.tree_util.tree_map_with_path(keep, batch_stats, before)
 

@@ -12,7 +12,7 @@ from jax import Array
 
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.models.ops.fake_quantization import Range
-from deeplab_mnv2.weights.model_weights import Network, Weights, abstract_model, variables
+from deeplab_mnv2.weights.model_weights import Network, Weights, abstract_model, nodes, variables
 from deeplab_mnv2.weights.naming import is_range
 
 # Any of the networks, and the same again.
@@ -50,7 +50,7 @@ def measure_ranges(model: Network, images: Iterable[Any]) -> None:
     probe = nnx.clone(model)
     probe.eval()
     probe.set_attributes(rounds=False)
-    for part in _ranges(probe).values():
+    for part in nodes(probe, Range).values():
         # Without memory, so that each batch gives its own.
         part.deterministic, part.momentum = False, 0.0
     graphdef, state = nnx.split(probe)
@@ -59,20 +59,14 @@ def measure_ranges(model: Network, images: Iterable[Any]) -> None:
     def measure(state: nnx.State, image: Array) -> dict[str, tuple[Array, Array]]:
         network = nnx.merge(graphdef, state)
         network(image)
-        return {name: (part.low[...], part.high[...]) for name, part in _ranges(network).items()}
+        return {
+            name: (part.low[...], part.high[...]) for name, part in nodes(network, Range).items()
+        }
 
     found = [jax.device_get(measure(state, jnp.asarray(image))) for image in images]
     if not found:
         raise UserError("There are no images to measure ranges on; check the data set.")
     means = jax.tree.map(lambda *values: np.float32(np.mean(values)), *found)
-    for name, part in _ranges(model).items():
+    for name, part in nodes(model, Range).items():
         for end, value in zip((part.low, part.high), means[name], strict=True):
             end.set_value(jnp.asarray(value))
-
-
-def _ranges(model: nnx.Module) -> dict[str, Range]:
-    return {
-        ".".join(map(str, path)): module
-        for path, module in nnx.iter_graph(model)
-        if isinstance(module, Range)
-    }

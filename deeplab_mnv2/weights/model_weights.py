@@ -37,6 +37,7 @@ from deeplab_mnv2.weights.naming import (
 
 Network = DeepLab | Classifier | SSDLite
 N = TypeVar("N", DeepLab, Classifier, SSDLite)
+T = TypeVar("T")
 # Convention fields that belong to a head; the rest belongs to the backbone.
 _OF_THE_BACKBONE = {field.name for field in dataclasses.fields(BackboneConfig)}
 _HEAD_FIELDS = tuple(name for name in CONVENTION if name not in _OF_THE_BACKBONE)
@@ -272,11 +273,15 @@ def _abstract_state(config: BackboneConfig) -> tuple[nnx.GraphDef, nnx.State]:
 
 def variables(model: nnx.Module) -> dict[str, nnx.Variable]:
     """Return parameters and norm statistics by dotted name."""
-    found = (nnx.Param, nnx.BatchStat)
+    return nodes(model, (nnx.Param, nnx.BatchStat))
+
+
+def nodes(model: nnx.Module, kind: type[T] | tuple[type[T], ...]) -> dict[str, T]:
+    """Return the modules, or the variables, of a kind by dotted name."""
     return {
-        ".".join(map(str, path)): variable
-        for path, variable in nnx.iter_graph(model)
-        if isinstance(variable, found)
+        ".".join(map(str, path)): node
+        for path, node in nnx.iter_graph(model)
+        if isinstance(node, kind)
     }
 
 

@@ -13,7 +13,7 @@ from deeplab_mnv2.config import PARTS
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.models.layers import ConvNormAct
 from deeplab_mnv2.models.ops.batch_norm import Activation, BatchNorm
-from deeplab_mnv2.weights.model_weights import Network
+from deeplab_mnv2.weights.model_weights import Network, nodes
 
 
 class _Measured(nnx.Module):
@@ -57,7 +57,7 @@ def calibrate(
     probe.eval()
     # Ranges come later, from the network whose norm is measured.
     probe.set_attributes(rounds=False)
-    for layer in _norm_layers(probe).values():
+    for layer in nodes(probe, ConvNormAct).values():
         # Batch statistics only where the function may change: otherwise every layer has to
         # see what it sees at inference.
         layer.norm.use_running_average = keep_function
@@ -70,7 +70,7 @@ def calibrate(
         network(image)
         return {
             name: (layer.norm.mean[...], layer.norm.var[...])
-            for name, layer in _norm_layers(network).items()
+            for name, layer in nodes(network, ConvNormAct).items()
         }
 
     # Float64 sums of mean and second moment, so that a small variance beside a large mean
@@ -86,19 +86,11 @@ def calibrate(
             squares[name] = squares.get(name, 0.0) + pixels * (var + mean**2)
     if not weight:
         raise UserError("There are no images to measure norm statistics on; check the data set.")
-    for name, layer in _norm_layers(model).items():
+    for name, layer in nodes(model, ConvNormAct).items():
         if name.partition(".")[0] not in parts:
             continue
         mean = means[name] / weight
         _set_statistics(layer.norm, mean, squares[name] / weight - mean**2, keep_function)
-
-
-def _norm_layers(model: nnx.Module) -> dict[str, ConvNormAct]:
-    return {
-        ".".join(map(str, path)): module
-        for path, module in nnx.iter_graph(model)
-        if isinstance(module, ConvNormAct)
-    }
 
 
 def _set_statistics(

@@ -104,8 +104,7 @@ def main() -> None:
 def _step_of(model: DeepLab) -> str:
     if model.logits_range is None:
         return "a network without steps"
-    low, high = float(model.logits_range.low[...]), float(model.logits_range.high[...])
-    return f"steps of {(high - low) / 255:.3g}"
+    return f"steps of {float(model.logits_range.step):.3g}"
 
 
 if __name__ == "__main__":

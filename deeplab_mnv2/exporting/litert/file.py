@@ -6,12 +6,19 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
-from deeplab_mnv2.exporting.graph import CODES, IMAGE, LOGITS, Graph
+from deeplab_mnv2.exporting.graph import CODES, IMAGE, LOGITS, Convolution, Graph
 from deeplab_mnv2.exporting.integers import with_scales
 from deeplab_mnv2.exporting.litert.boxes import DETECTED, write_boxes
 from deeplab_mnv2.exporting.litert.metadata import label_archive, metadata
 from deeplab_mnv2.exporting.litert.quantization import quantize
-from deeplab_mnv2.exporting.litert.writer import Writer, buffers_of, pack, to_buffer, unpack
+from deeplab_mnv2.exporting.litert.writer import (
+    Writer,
+    buffers_of,
+    pack,
+    padded_name,
+    to_buffer,
+    unpack,
+)
 from deeplab_mnv2.exporting.target import Network, Run, Target, found_boxes
 from deeplab_mnv2.exporting.tracing import trace
 
@@ -32,7 +39,7 @@ def build(model: Network, target: Target) -> bytes:
     graph = trace(model, target.size, upsample=target.resize)
     if target.precision == "int8":
         graph = with_scales(graph)
-        content = quantize(_write(graph, target), graph.ranges)
+        content = quantize(_write(graph, target), graph.ranges | _padded_ranges(graph))
     else:
         content = _write(graph, target)
     file = unpack(content)
@@ -60,6 +67,15 @@ def load(content: bytes, model: Network) -> Run:
         return found
 
     return run
+
+
+def _padded_ranges(graph: Graph) -> dict[str, tuple[float, float]]:
+    """Return the ranges of padded inputs, which are those of the inputs."""
+    return {
+        padded_name(operation): graph.ranges[operation.input]
+        for operation in graph.operations
+        if isinstance(operation, Convolution)
+    }
 
 
 def _write(graph: Graph, target: Target) -> bytes:

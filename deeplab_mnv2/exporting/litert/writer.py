@@ -114,9 +114,7 @@ class Writer:
         same = Window(conv.stride, conv.dilation, "same")
         if conv.pads == tuple(same.axis_edges(n, conv.kernel.shape[0]) for n in before[:2]):
             return conv.input, schema.Padding.SAME
-        padded = f"{conv.output}.padded"
-        if conv.input in self.graph.ranges:
-            self.graph.ranges[padded] = self.graph.ranges[conv.input]
+        padded = padded_name(conv)
         pads = self.constant(f"{padded}.pads", np.array([(0, 0), *conv.pads, (0, 0)], np.int32))
         size = [n + sum(pad) for n, pad in zip(before, conv.pads, strict=False)]
         self.node("PAD", [conv.input, pads], padded, (1, *size, before[2]), schema.PadOptionsT())
@@ -207,6 +205,11 @@ class Writer:
                 signatureDefs=[signature],
             )
         )
+
+
+def padded_name(conv: Convolution) -> str:
+    """Return what the input of a convolution is called once an operation has padded it."""
+    return f"{conv.output}.padded"
 
 
 def _operator_code(kind: str) -> schema.OperatorCodeT:

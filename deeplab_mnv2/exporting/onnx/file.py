@@ -33,7 +33,9 @@ def build(model: Network, target: Target) -> bytes:
     with the operations between, in the ranges that the model has (`config.quantized`).
     """
     graph = trace(model, target.size, upsample=target.resize)
-    writer = Writer(with_scales(graph), target.precision)
+    if target.precision == "int8":
+        graph = with_scales(graph)
+    writer = Writer(graph, target.precision)
     writer.write_all()
     outputs = _outputs(writer, target)
     height, width, channels = graph.shapes[IMAGE]

@@ -116,6 +116,11 @@ def rounded(x: Array, within: Range | None) -> Array:
     return x if within is None else within(x)
 
 
+def step_of(within: Range | None) -> Array | None:
+    """Return what values rounded in a range are multiples of; None where there is no range."""
+    return None if within is None else within.step
+
+
 @jax.custom_vjp
 def _straight_through(x: Array, rounded: Array, passes: Array) -> Array:
     """Return `rounded`, whose gradient goes to `x` where it `passes`."""
