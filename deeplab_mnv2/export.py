@@ -6,8 +6,8 @@
 The weights are a file, a run, RUN@best, a folder or hf://owner/name; by default the package's own.
 LiteRT and ONNX files take normalised float32 images of --size (height,width) and tell
 normalisation and labels in their metadata; StableHLO files take uint8 images of any batch and any
-size 32 k + 1. Smaller images are padded, which takes part in image pooling: choose the size for the
-images, as evaluate does (config.PAD_SIZES).
+size 32 k + 1, as ONNX files do with --size any. Smaller images are padded, which takes part in
+image pooling: choose the size for the images, as evaluate does (config.PAD_SIZES).
 
 A classifier's images are of the side that it is scored at, or --size; how they are scaled and
 cropped is in the metadata too. A detector's are scaled to its square; the file finds the boxes,
@@ -49,6 +49,8 @@ SUFFIXES = {
     "onnx": "onnx",
     "stablehlo": "stablehlo",
 }
+# What `--size` is for files that take images of any size.
+_ANY = ["any"]
 # One cell of the coarsest output stride.
 LEAST_SIZE = 32
 
@@ -65,7 +67,7 @@ def export(
         UserError: a package is missing, a setting does not fit the format, the file cannot be
             written, or it computes something else than the network.
     """
-    _check(source, target)
+    _check(source, kind, target)
     if target.precision != "int8" and kind != "safetensors":
         # What computes in floats need not be rounded.
         source = without_ranges(source)
@@ -109,7 +111,8 @@ def main() -> None:
     command.require_writable(output.parent, "--output")
     target = Target(
         class_names=_class_names(given.classes, source),
-        size=_usual_size(source) if given.size is None else _size(given.size),
+        size=_usual_size(source) if given.size in (None, _ANY) else _size(given.size),
+        any_size=given.size == _ANY,
         precision=given.precision,
         argmax=given.argmax,
         resize=given.resize,
@@ -126,12 +129,14 @@ def main() -> None:
     )
 
 
-def _check(source: weights.Weights, target: Target) -> None:
+def _check(source: weights.Weights, kind: str, target: Target) -> None:
     """Check what depends on the task.
 
     Raises:
-        UserError: the target asks for what the task has not.
+        UserError: the target asks for what the task or the format has not.
     """
+    if target.any_size and kind in ("safetensors", "litert"):
+        raise UserError(f"--size any is not for {kind} files; give height and width, or onnx.")
     if source.kind != "segmentation" and not target.resize:
         network = "detector" if source.kind == "detection" else "classifier"
         raise UserError(
@@ -267,7 +272,9 @@ if __name__ == "__main__":
     command.define_weights()
     flags.DEFINE_enum("format", "safetensors", ("safetensors", *FORMATS), "What to write.")
     flags.DEFINE_string("output", None, "File to write.")
-    flags.DEFINE_list("size", None, "Height,width or a side; default 513, or the classifier's own.")
+    flags.DEFINE_list(
+        "size", None, "Height,width, or a side, or any; by default 513 or the network's."
+    )
     flags.DEFINE_enum("precision", "float32", PRECISIONS, "What kernels are stored in.")
     flags.DEFINE_bool("resize", True, "Return logits at the image's size, not the network's.")
     flags.DEFINE_bool("boxes", True, "Detection: find boxes in the file, not codes and logits.")

@@ -49,9 +49,10 @@ class Pool:
 
 @dataclasses.dataclass(frozen=True)
 class Resize:
-    """Bilinear resizing to the output's size."""
+    """Bilinear resizing to the height and width of the tensor `like`."""
 
     input: str
+    like: str
     output: str
     align_corners: bool
 

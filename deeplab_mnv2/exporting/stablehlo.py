@@ -7,7 +7,14 @@ from flax import nnx
 from jax import Array, export
 
 from deeplab_mnv2.errors import UserError
-from deeplab_mnv2.exporting.target import Network, Run, Target, found_boxes, outputs_of
+from deeplab_mnv2.exporting.target import (
+    Network,
+    Run,
+    Target,
+    check_any_size,
+    found_boxes,
+    outputs_of,
+)
 from deeplab_mnv2.models.deeplab import DeepLab
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -30,7 +37,7 @@ def build(model: Network, target: Target) -> bytes:
         raise UserError("StableHLO files are float32; set --precision float32.")
     shape = "b, {}, {}".format(*target.size)
     if isinstance(model, DeepLab):
-        _check_any_size(model, target)
+        check_any_size(model, target, "stablehlo")
         shape = "b, 32*h + 1, 32*w + 1"
     graphdef, state = nnx.split(model)
 
@@ -53,17 +60,3 @@ def load(content: bytes, model: Network) -> Run:
         return found_boxes(outputs) if len(outputs) == 4 else outputs
 
     return run
-
-
-def _check_any_size(model: DeepLab, target: Target) -> None:
-    if any(side % 32 != 1 or side < 33 for side in target.size):
-        raise UserError(
-            "--size {},{} is not of multiples of 32 plus one, as StableHLO files need; the nearest "
-            "is {},{}.".format(*target.size, *(max(1, round(n / 32)) * 32 + 1 for n in target.size))
-        )
-    if model.config.image_pool_crop:
-        raise UserError(
-            "StableHLO files take images of any size, a network with "
-            f"model.image_pool_crop={model.config.image_pool_crop} does not; set --format onnx or "
-            "litert."
-        )

@@ -9,6 +9,7 @@ import numpy as np
 from jax import Array
 
 from deeplab_mnv2.config import DetectionEvaluationConfig
+from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.models.classifier import Classifier
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.models.ssdlite import SSDLite
@@ -26,8 +27,9 @@ Run = Callable[[np.ndarray], tuple[np.ndarray, ...]]
 class Target:
     """The form of an exported file.
 
-    `size` is the height and width of its images. The output is logits at the image's size, or
-    without `resize` at the network's own; with `argmax` the class ids instead. `precision` is
+    `size` is the height and width of its images; with `any_size` that of those it is checked on,
+    and images of any multiples of 32 plus one are taken. The output is logits at the image's size,
+    or without `resize` at the network's own; with `argmax` the class ids instead. `precision` is
     "float32", "float16" (kernels are stored so) or "int8". A classifier's logits have no size;
     `scaling` is what users are told of how its images are made, by the names of
     `Weights.scaling`, and {} for other networks. A detector's output is the boxes that
@@ -36,6 +38,7 @@ class Target:
 
     class_names: tuple[str, ...]
     size: tuple[int, int] = (513, 513)
+    any_size: bool = False
     precision: str = "float32"
     argmax: bool = False
     resize: bool = True
@@ -69,3 +72,27 @@ def found_boxes(outputs: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
     boxes, scores, labels, counts = outputs
     count = int(counts[0])
     return boxes[0, :count], scores[0, :count], labels[0, :count].astype(np.int32)
+
+
+def check_any_size(network: Network, target: Target, kind: str) -> None:
+    """Check that a file can take images of any multiples of 32 plus one, of which pads are alike.
+
+    Raises:
+        UserError: the network is none for segmentation or pools over a fixed window, or the size
+            that the file is checked at is no such multiple.
+    """
+    if not isinstance(network, DeepLab):
+        raise UserError("--size any is for segmentation; give the height and width of the images.")
+    if any(side % 32 != 1 or side < 33 for side in target.size):
+        raise UserError(
+            "--size {},{} is not of multiples of 32 plus one, as {} files of any size need; the "
+            "nearest is {},{}.".format(
+                *target.size, kind, *(max(1, round(n / 32)) * 32 + 1 for n in target.size)
+            )
+        )
+    if network.config.image_pool_crop:
+        raise UserError(
+            f"A network with model.image_pool_crop={network.config.image_pool_crop} does not take "
+            f"images of any size, as --format {kind} would have it; set --format onnx or litert "
+            "and a --size."
+        )

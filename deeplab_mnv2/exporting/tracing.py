@@ -65,7 +65,7 @@ class _Tracer:
         self.measured(model.logits_range, x)
         if upsample:
             # Without a range: 8 bits would round away where one class gives way to the next.
-            self.resize(x, self.size(IMAGE), output=LOGITS)
+            self.resize(x, IMAGE, output=LOGITS)
 
     def classifier(self, model: Classifier) -> None:
         x, _, _ = self.backbone(model.backbone)
@@ -151,7 +151,7 @@ class _Tracer:
         )
         self.measured(aspp.pooled_range, pooled)
         pooled = self.layer(aspp.image_pool, pooled)
-        spread = self.resize(pooled, size, output="image_pool")
+        spread = self.resize(pooled, x, output="image_pool")
         branches = [self.head(branch, x) for branch in aspp.branches]
         joined = self.concat("aspp", spread, *branches)
         self.measured(aspp.branches_range, pooled, spread, *branches, joined)
@@ -159,7 +159,7 @@ class _Tracer:
 
     def decoder(self, decoder: Decoder, x: str, low_level: str) -> str:
         low_level = self.layer(decoder.low_level, low_level)
-        coarse = self.resize(x, self.size(low_level), output="coarse")
+        coarse = self.resize(x, low_level, output="coarse")
         joined = self.concat("decoder", coarse, low_level)
         self.measured(decoder.joined_range, x, coarse, low_level, joined)
         x = joined
@@ -214,9 +214,9 @@ class _Tracer:
     def add(self, x: str, y: str) -> str:
         return self.emit(Add((x, y), f"{x}.sum"), self.shapes[x])
 
-    def resize(self, x: str, size: tuple[int, int], *, output: str) -> str:
-        shape = (*size, self.shapes[x][2])
-        return self.emit(Resize(x, output, self.align_corners), shape)
+    def resize(self, x: str, like: str, *, output: str) -> str:
+        shape = (*self.size(like), self.shapes[x][2])
+        return self.emit(Resize(x, like, output, self.align_corners), shape)
 
     def concat(self, output: str, *inputs: str) -> str:
         shapes = [self.shapes[name] for name in inputs]

@@ -12,7 +12,7 @@ from deeplab_mnv2.exporting.graph import CODES, IMAGE, LOGITS
 from deeplab_mnv2.exporting.integers import with_scales
 from deeplab_mnv2.exporting.onnx.boxes import BOXES, LABELS, SCORES, write_boxes
 from deeplab_mnv2.exporting.onnx.writer import Writer
-from deeplab_mnv2.exporting.target import Network, Run, Target
+from deeplab_mnv2.exporting.target import Network, Run, Target, check_any_size
 from deeplab_mnv2.exporting.tracing import trace
 
 # Old enough for OpenCV, whose Resize knows no axes (opset 18).
@@ -23,6 +23,7 @@ LABEL = "label"
 def build(model: Network, target: Target) -> bytes:
     """Return an ONNX file for images (batch, channels, H, W) float32, normalised.
 
+    H and W are the target's, or with `any_size` any multiples of 32 plus one.
     The output is `logits` (batch, classes, H', W') float32, or with `argmax` `label`
     (batch, H', W') uint8; a classifier's are (batch, classes) and (batch,) int32. A detector takes
     one image and returns the D boxes found, surest first: `boxes` (D, 4) float32, (ymin, xmin,
@@ -31,16 +32,22 @@ def build(model: Network, target: Target) -> bytes:
     normalisation and scaling are in the model's metadata, as JSON. With int8, kernels are integers
     and activations pass through integers (QuantizeLinear, DequantizeLinear), which runtimes merge
     with the operations between, in the ranges that the model has (`config.quantized`).
+
+    Raises:
+        UserError: any size is asked for, and the network or the target does not allow it.
     """
+    if target.any_size:
+        check_any_size(model, target, "onnx")
     graph = trace(model, target.size, upsample=target.resize)
     if target.precision == "int8":
         graph = with_scales(graph)
-    writer = Writer(graph, target.precision)
+    writer = Writer(graph, target.precision, any_size=target.any_size)
     writer.write_all()
     outputs = _outputs(writer, target)
     height, width, channels = graph.shapes[IMAGE]
     batch = 1 if target.box_rules else "batch"
-    image = _tensor(IMAGE, TensorProto.FLOAT, [batch, channels, height, width])
+    size = ["height", "width"] if target.any_size else [height, width]
+    image = _tensor(IMAGE, TensorProto.FLOAT, [batch, channels, *size])
     proto = helper.make_model(
         helper.make_graph(writer.nodes, "deeplab_mnv2", [image], outputs, writer.constants),
         producer_name="deeplab_mnv2",
@@ -78,6 +85,8 @@ def _outputs(writer: Writer, target: Target) -> list[onnx.ValueInfoProto]:
     if CODES in shapes:
         return [_tensor(n, TensorProto.FLOAT, ["batch", *shapes[n]]) for n in (CODES, LOGITS)]
     *rows_and_columns, classes = shapes[LOGITS]
+    if target.any_size:
+        rows_and_columns = ["height", "width"] if target.resize else ["rows", "columns"]
     if not target.argmax:
         return [_tensor(LOGITS, TensorProto.FLOAT, ["batch", classes, *rows_and_columns])]
     kind = TensorProto.UINT8 if rows_and_columns else TensorProto.INT32

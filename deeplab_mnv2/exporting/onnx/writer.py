@@ -13,6 +13,7 @@ from deeplab_mnv2.exporting.graph import (
     Operation,
     Pool,
     Reshape,
+    Resize,
 )
 from deeplab_mnv2.exporting.integers import activation_scale, kernel_integers
 
@@ -22,13 +23,17 @@ _ROUNDED_IMAGE = f"{IMAGE}.rounded"
 class Writer:
     """The nodes and constants of a graph; kernels are stored in `precision`.
 
+    With `any_size` nothing in them depends on the size of the images, for which the graph has an
+    example.
+
     With int8, each tensor that has a range passes through integers, and its name is that of what
     comes out, rounded; before, it is called `NAME.float`.
     """
 
-    def __init__(self, graph: Graph, precision: str):
+    def __init__(self, graph: Graph, precision: str, *, any_size: bool = False):
         self.graph = graph
         self.precision = precision
+        self.any_size = any_size
         self.ranges = graph.ranges if precision == "int8" else {}
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
@@ -63,23 +68,7 @@ class Writer:
         elif isinstance(operation, Reshape):
             self.reshape(operation, inputs[0], output)
         else:
-            shapes = self.graph.shapes
-            before, size = (shapes[name][:2] for name in (operation.input, operation.output))
-            if before == (1, 1):
-                shape = self.constant(f"{output}.shape", np.array([1, 1, *size], np.int64))
-                self.node("Expand", [*inputs, shape], output)
-                return
-            # Scales, not sizes, which would name the batch's.
-            factors = [1, 1, *(_factor(*lengths) for lengths in zip(before, size, strict=True))]
-            scales = self.constant(f"{output}.scales", np.array(factors, np.float32))
-            rule = "align_corners" if operation.align_corners else "half_pixel"
-            self.node(
-                "Resize",
-                [*inputs, "", scales],
-                output,
-                mode="linear",
-                coordinate_transformation_mode=rule,
-            )
+            self.resize(operation, inputs[0], output)
 
     def convolution(self, conv: Convolution, x: str, output: str) -> None:
         # (k, k, I, O) to (O, I, k, k); depthwise (k, k, 1, C) to (C, 1, k, k).
@@ -142,6 +131,43 @@ class Writer:
     def read(self, name: str) -> str:
         """Return what an operation reads of a tensor."""
         return _ROUNDED_IMAGE if name == IMAGE and IMAGE in self.ranges else name
+
+    def resize(self, operation: Resize, x: str, output: str) -> None:
+        shapes = self.graph.shapes
+        before, size = (shapes[name][:2] for name in (operation.input, operation.output))
+        if before == (1, 1):
+            if self.any_size:
+                shape = self.shape(output, x, operation.like)
+            else:
+                shape = self.constant(f"{output}.shape", np.array([1, 1, *size], np.int64))
+            self.node("Expand", [x, shape], output)
+            return
+        if self.any_size:
+            wanted = ["", self.shape(output, x, operation.like)]
+        else:
+            # Scales, not sizes, which would name the batch's.
+            factors = [1, 1, *(_factor(*lengths) for lengths in zip(before, size, strict=True))]
+            wanted = [self.constant(f"{output}.scales", np.array(factors, np.float32))]
+        rule = "align_corners" if operation.align_corners else "half_pixel"
+        self.node(
+            "Resize",
+            [x, "", *wanted],
+            output,
+            mode="linear",
+            coordinate_transformation_mode=rule,
+        )
+
+    def shape(self, output: str, x: str, like: str) -> str:
+        """Write batch and channels of `x` with height and width of `like`, found at run time."""
+        parts = {f"{output}.batch_and_channels": (x, 0), f"{output}.size": (like, 2)}
+        for part, (of, start) in parts.items():
+            bounds = {f"{part}.start": start, f"{part}.end": start + 2}
+            for name, bound in bounds.items():
+                self.constant(name, np.array([bound], np.int64))
+            self.node("Shape", [of], f"{part}.shape")
+            self.node("Slice", [f"{part}.shape", *bounds], part)
+        self.node("Concat", [*parts], f"{output}.shape", axis=0)
+        return f"{output}.shape"
 
     def reshape(self, operation: Reshape, x: str, output: str) -> None:
         shape = self.graph.shapes[operation.output]
