@@ -6,8 +6,9 @@ FILE is also a run, RUN@best, a folder or hf://owner/name; by default it is the 
 which segments. IMAGE is a file, a folder, a pattern in quotes ('*.jpg'), or - for a list on
 standard input. Segmentation leaves NAME.png, a palette PNG of class ids, NAME_overlay.jpg and, with
 the share of each class, predictions.csv in the output folder; NAME keeps the folders that tell
-images apart. Classification leaves predictions.csv, the five likeliest classes of each image;
-detection NAME_overlay.jpg, detections.csv and, in COCO's format, detections.json.
+images apart. Of a video it leaves NAME_overlay.mp4 and NAME.csv, with a row for each class of each
+frame. Classification leaves predictions.csv, the five likeliest classes of each image; detection
+NAME_overlay.jpg, detections.csv and, in COCO's format, detections.json.
 """
 
 import os
@@ -15,6 +16,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from absl import flags
@@ -35,6 +37,7 @@ from deeplab_mnv2.tasks.detection.detector import SHOWN_SCORE, Detector
 from deeplab_mnv2.tasks.detection.predictions import find_objects
 from deeplab_mnv2.tasks.segmentation.predictions import SUFFIXES, segment
 from deeplab_mnv2.tasks.segmentation.segmenter import LONG_SIDE, Segmenter
+from deeplab_mnv2.tasks.segmentation.video import frame_count, is_video, segment_video
 
 
 def find_images(arguments: list[str], output: Path) -> tuple[dict[Path, Path], list[str]]:
@@ -87,19 +90,25 @@ def main(arguments: list[str]) -> None:
     if not given.output:
         raise UserError("Give --output DIR, the folder for the results.")
     output = Path(given.output)
-    results, misses = find_images(arguments, output)
+    videos = [Path(argument) for argument in arguments if is_video(argument)]
+    results, misses = find_images([a for a in arguments if not is_video(a)], output)
     failures = []
-    if results:
+    if results or videos:
         command.require_writable(output, "--output")
         source = weights.read(command.weights_source(str(weights.PACKAGED)))
-        begin = time.perf_counter()
         columns = TextColumn("predicting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
         with Progress(*columns) as progress:
-            task = progress.add_task("", total=len(results))
-            failures = _predict(source, results, output, lambda _: progress.advance(task))
-        seconds = time.perf_counter() - begin
-        done = len(results) - len(failures)
-        print(f"{done} image{'s' * (done != 1)} in {seconds:.1f} s; see {printable(output)}")
+            if results:
+                begin = time.perf_counter()
+                task = progress.add_task("", total=len(results))
+                failures = _predict(source, results, output, lambda _: progress.advance(task))
+                done = len(results) - len(failures)
+                progress.console.print(
+                    f"{done} image{'s' * (done != 1)} in {time.perf_counter() - begin:.1f} s; "
+                    f"see {printable(output)}"
+                )
+            if videos:
+                failures += _predict_videos(source, videos, output, progress)
     for sentence in (*misses, *failures):
         print(f"error: {sentence}", file=sys.stderr)
     if misses or failures:
@@ -115,8 +124,9 @@ def _predict(
     """Write the results of what the weights are for; return a sentence for each damaged image."""
     given = flags.FLAGS
     names = tuple(given.class_names) or source.class_names
-    if source.kind != "segmentation" and given.probabilities:
-        raise UserError("--probabilities is for segmentation; leave it out.")
+    for flag in ("probabilities", "scales", "flip"):
+        if source.kind != "segmentation" and given[flag].present:
+            raise UserError(f"--{flag} is for segmentation; leave it out.")
     if source.kind == "classification":
         network = weights.build_classifier(source)
         classifier = Classifier(network, names, scaling=scaling_of(source))
@@ -127,8 +137,43 @@ def _predict(
     if source.kind == "detection":
         detector = Detector(weights.build_detector(source), names, least_score=given.score)
         return find_objects(detector, results, output, on_done)
-    segmenter = Segmenter(weights.build_deeplab(source), names, long_side=given.long_side)
-    return segment(segmenter, results, output, probabilities=given.probabilities, on_done=on_done)
+    return segment(
+        _segmenter(source), results, output, probabilities=given.probabilities, on_done=on_done
+    )
+
+
+def _segmenter(source: weights.Weights) -> Segmenter:
+    given = flags.FLAGS
+    return Segmenter(
+        weights.build_deeplab(source),
+        tuple(given.class_names) or source.class_names,
+        long_side=given.long_side,
+        scales=command.numbers("scales", given.scales),
+        flip=given.flip,
+    )
+
+
+def _predict_videos(
+    source: weights.Weights, videos: list[Path], output: Path, progress: Progress
+) -> list[str]:
+    """Write the results of each video; return a sentence for each that cannot be read.
+
+    Raises:
+        UserError: the weights are not for segmentation, or two videos would share their results.
+    """
+    if source.kind != "segmentation":
+        raise UserError(f"Videos are for segmentation, these weights are for {source.kind}.")
+    if len({video.stem for video in videos}) < len(videos):
+        raise UserError("Two videos of one name would share their results; rename one of them.")
+    segmenter = _segmenter(source)
+    failures = []
+    for video in videos:
+        task = progress.add_task("", total=frame_count(video))
+        try:
+            segment_video(segmenter, video, output / video.stem, partial(progress.advance, task))
+        except UserError as error:
+            failures.append(str(error))
+    return failures
 
 
 def _listed() -> list[str]:
@@ -167,6 +212,8 @@ if __name__ == "__main__":
         LONG_SIDE,
         "Longer photographs are scaled down to this for the network; 0: not, as evaluate scores.",
     )
+    flags.DEFINE_list("scales", ["1"], "Segmentation: scales to average, such as 0.75,1,1.25.")
+    flags.DEFINE_bool("flip", False, "Segmentation: average with the mirror image.")
     flags.DEFINE_float("score", SHOWN_SCORE, "Detection: boxes of this score or more are shown.")
     flags.DEFINE_list("class_names", [], "What the classes are, where the weights do not say.")
     command.run(main, takes_arguments=True)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import Array
@@ -26,6 +25,7 @@ from deeplab_mnv2.data.palette import voc_palette
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.tasks.segmentation.drawing import add_legend, overlay, photo_uri
+from deeplab_mnv2.tasks.segmentation.multi_scale import head_logits
 from deeplab_mnv2.tasks.segmentation.windows import WINDOW, Canvas
 from deeplab_mnv2.weights.model_weights import number_classes
 
@@ -125,7 +125,9 @@ class Segmenter:
     covered by overlapping windows, whose logits are blended at the network's own resolution,
     before they are upsampled, so that memory stays bounded and no seams appear.
 
-    `class_names` () numbers the classes; `load` has their names from the file.
+    With `scales` and `flip` probabilities are averaged over scaled and mirrored images, as
+    `evaluate` does, but at the network's own resolution. `class_names` () numbers the classes;
+    `load` has their names from the file.
 
     Raises:
         UserError: the network takes no colour images, or has another number of classes.
@@ -138,6 +140,8 @@ class Segmenter:
         *,
         long_side: int = LONG_SIDE,
         pad_sizes: Sequence[int] = PAD_SIZES,
+        scales: Sequence[float] = (1.0,),
+        flip: bool = False,
     ):
         config = model.config
         if config.in_channels != 3:
@@ -156,7 +160,8 @@ class Segmenter:
         self._config = config
         # Weights are constants of the program: the compiler folds norm into them and lays them out
         # for its products once, which makes a CPU a tenth faster.
-        self._head_logits = jax.jit(partial(_head_logits, *nnx.split(model)))
+        forward = partial(_head_logits, *nnx.split(model), scales=tuple(scales), flip=flip)
+        self._head_logits = jax.jit(forward)
         # One photograph keeps all cores of a CPU busy; an accelerator wants more of them, of
         # WINDOW x WINDOW pixels at most.
         self._batch_size = 1 if jax.default_backend() == "cpu" else 8
@@ -169,6 +174,8 @@ class Segmenter:
         *,
         long_side: int = LONG_SIDE,
         pad_sizes: Sequence[int] = PAD_SIZES,
+        scales: Sequence[float] = (1.0,),
+        flip: bool = False,
     ) -> "Segmenter":
         """Return the segmenter with the weights of a file, a folder, a run or hf://owner/name.
 
@@ -181,7 +188,7 @@ class Segmenter:
         source = weights.read(os.fspath(path))
         names = class_names or source.class_names
         model = weights.build_deeplab(source)
-        return cls(model, names, long_side=long_side, pad_sizes=pad_sizes)
+        return cls(model, names, long_side=long_side, pad_sizes=pad_sizes, scales=scales, flip=flip)
 
     def __call__(self, photo: Photo, *, probabilities: bool = False) -> Segmentation:
         """Return the segmentation of a file, a PIL image or an array (H, W, 3) uint8 RGB.
@@ -275,7 +282,14 @@ def _groups(items: Iterable[T], size: int) -> Iterator[list[T]]:
     return iter(lambda: list(islice(items, size)), [])
 
 
-def _head_logits(graphdef: nnx.GraphDef, state: nnx.State, images: Array) -> Array:
+def _head_logits(
+    graphdef: nnx.GraphDef,
+    state: nnx.State,
+    images: Array,
+    *,
+    scales: tuple[float, ...],
+    flip: bool,
+) -> Array:
     model = nnx.merge(graphdef, state)
     model.eval()
-    return model.head_logits(model.normalize(images)).astype(jnp.float32)
+    return head_logits(model, images, scales, flip=flip)
