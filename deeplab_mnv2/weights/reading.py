@@ -9,6 +9,7 @@ from deeplab_mnv2.models.classifier import Classifier
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.models.ssdlite import SSDLite
 from deeplab_mnv2.weights import hugging_face, native, pytorch
+from deeplab_mnv2.weights.download import download, is_address
 from deeplab_mnv2.weights.frozen_graph.graph import read_frozen_graph
 from deeplab_mnv2.weights.keras import read_keras
 from deeplab_mnv2.weights.model_weights import (
@@ -26,14 +27,18 @@ from deeplab_mnv2.weights.torch_file import read_state_dict
 # The mobile head trained on VOC on two CPU cores; voc_mobile.md is its card.
 PACKAGED = Path(__file__).with_name("voc_mobile.safetensors")
 
-_READABLE = ".safetensors, .tflite, .pb, .h5, .keras, .pth, a run's folder or hf://owner/name"
+_READABLE = (
+    ".safetensors, .tflite, .pb, .h5, .keras, .pth, the https:// address of one, a run's folder or "
+    "hf://owner/name"
+)
 
 
 def read(path: str) -> Weights:
     """Return the weights at a path, checked, with the convention they were trained under.
 
-    `path` is a file (.safetensors, .tflite, .pb, .h5, .keras, .pth), a folder with config.json
-    and model.safetensors, hf://owner/name[@revision], or the folder of a run, whose newest
+    `path` is a file (.safetensors, .tflite, .pb, .h5, .keras, .pth), the https:// address of one
+    (`download.download`), a folder with config.json and model.safetensors,
+    hf://owner/name[@revision], or the folder of a run, whose newest
     checkpoint is read unless it is written RUN@best or RUN@4000.
     Where the file does not name its classes, 21 of a segmentation network get VOC's names, 80 and
     90 of a detector COCO's, other numbers of these two count them, and a classifier's have none.
@@ -45,6 +50,8 @@ def read(path: str) -> Weights:
     if path.startswith("hf://"):
         folder, revision = hugging_face.fetch(path)
         weights = _read_folder(folder, {"source": path, "revision": revision})
+    elif is_address(path):
+        weights = _read_file(str(download(path)), source=path)
     elif (run := find_run(path)) is not None:
         weights = read_run(*run)
     elif Path(path).is_dir():
@@ -102,10 +109,10 @@ def _known_names(weights: Weights) -> tuple[str, ...]:
     return tuple(names.get(index, number) for index, number in enumerate(numbers, start=1))
 
 
-def _read_file(path: str) -> Weights:
+def _read_file(path: str, source: str = "") -> Weights:
     suffix = Path(path).suffix.lower()
     sha256 = open_checked(path)
-    provenance = {"source": path, "sha256": sha256}
+    provenance = {"source": source or path, "sha256": sha256}
     if suffix == ".tflite":
         return read_tflite(path, provenance)
     if suffix == ".pb":
