@@ -35,7 +35,7 @@ from deeplab_mnv2.tasks.classification.predictions import (
 )
 from deeplab_mnv2.tasks.detection.detector import SHOWN_SCORE, Detector
 from deeplab_mnv2.tasks.detection.predictions import find_objects
-from deeplab_mnv2.tasks.segmentation.predictions import SUFFIXES, segment
+from deeplab_mnv2.tasks.segmentation.predictions import SUFFIXES, segment, write_submission
 from deeplab_mnv2.tasks.segmentation.segmenter import LONG_SIDE, Segmenter
 from deeplab_mnv2.tasks.segmentation.video import frame_count, is_video, segment_video
 
@@ -124,7 +124,7 @@ def _predict(
     """Write the results of what the weights are for; return a sentence for each damaged image."""
     given = flags.FLAGS
     names = tuple(given.class_names) or source.class_names
-    for flag in ("probabilities", "scales", "flip"):
+    for flag in ("probabilities", "scales", "flip", "submission"):
         if source.kind != "segmentation" and given[flag].present:
             raise UserError(f"--{flag} is for segmentation; leave it out.")
     if source.kind == "classification":
@@ -137,9 +137,15 @@ def _predict(
     if source.kind == "detection":
         detector = Detector(weights.build_detector(source), names, least_score=given.score)
         return find_objects(detector, results, output, on_done)
-    return segment(
+    failures = segment(
         _segmenter(source), results, output, probabilities=given.probabilities, on_done=on_done
     )
+    if given.submission:
+        if failures:
+            raise UserError(f"{given.submission} is not written: {failures[0]}")
+        labels = [result.with_name(f"{result.name}.png") for result in results.values()]
+        write_submission(labels, Path(given.submission))
+    return failures
 
 
 def _segmenter(source: weights.Weights) -> Segmenter:
@@ -203,7 +209,7 @@ def _shared(names: dict[Path, Path]) -> list[Path]:
 if __name__ == "__main__":
     # Here, not above: commands share flag names, and a program may import several of them.
     command.define_weights()
-    flags.DEFINE_string("output", "", "Folder for the results.")
+    flags.DEFINE_string("output", None, "Folder for the results.")
     flags.DEFINE_bool(
         "probabilities", False, "Also write NAME.npz: `probabilities` (H, W, classes), float16."
     )
@@ -214,6 +220,9 @@ if __name__ == "__main__":
     )
     flags.DEFINE_list("scales", ["1"], "Segmentation: scales to average, such as 0.75,1,1.25.")
     flags.DEFINE_bool("flip", False, "Segmentation: average with the mirror image.")
+    flags.DEFINE_string(
+        "submission", None, "Also write the labels as an archive for VOC's server, such as voc.tgz."
+    )
     flags.DEFINE_float("score", SHOWN_SCORE, "Detection: boxes of this score or more are shown.")
     flags.DEFINE_list("class_names", [], "What the classes are, where the weights do not say.")
     command.run(main, takes_arguments=True)

@@ -4,6 +4,7 @@ import csv
 import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -233,3 +234,26 @@ def test_the_command(photos):
     )
     assert done.returncode == 2
     assert b"standard input is no text" in done.stderr
+
+
+def test_a_submission_has_the_layout_of_vocs_server(photos):
+    weights.save(photos / "tiny.safetensors", random_weights(**TINY))
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "deeplab_mnv2.predict", "--weights=tiny.safetensors"),
+            *("--output=out", "--long_side=0", "--submission=voc.tgz", "a"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    folder = "results/VOC2012/Segmentation/comp6_test_cls"
+    with tarfile.open("voc.tgz") as archive:
+        assert sorted(archive.getnames()) == [f"{folder}/x.png", f"{folder}/y.png"]
+        stored = archive.extractfile(f"{folder}/x.png")
+        assert stored is not None
+        # The server reads palette images.
+        label = Image.open(stored)
+        assert label.mode == "P"
+        np.testing.assert_array_equal(label, Image.open("out/x.png"))

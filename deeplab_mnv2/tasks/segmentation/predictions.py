@@ -1,8 +1,9 @@
 """The classes of the pixels of many photographs: label files, overlays and a table."""
 
 import csv
+import tarfile
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -21,6 +22,8 @@ from deeplab_mnv2.tasks.segmentation.segmenter import Segmentation, Segmenter
 # What is written of a photograph: its label, its overlay, and its probabilities if asked for.
 SUFFIXES = (".png", "_overlay.jpg", ".npz")
 TABLE = "predictions.csv"
+
+_SUBMISSION = "results/VOC2012/Segmentation/comp6_test_cls"
 
 # Results that wait to be written; a photograph of 12 megapixels takes 150 MB until it is.
 _WAITING = 2
@@ -107,6 +110,20 @@ def write_table(shares: _Shares, path: Path) -> None:
         writer.writerow(["image", "class", "share"])
         for image, classes in shares:
             writer.writerows((image, name, f"{share:.6f}") for name, share in classes.items())
+
+
+def write_submission(labels: Iterable[Path], path: Path) -> None:
+    """Write label files as the archive that VOC's evaluation server takes.
+
+    It has the folder `results/VOC2012/Segmentation/comp6_test_cls` of VOC's development kit; comp6
+    is the competition for networks that have seen other images than VOC's, such as ImageNet's.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    with replace_atomically(path) as temporary, tarfile.open(temporary, "w:gz") as archive:
+        for label in sorted(labels):
+            archive.add(label, f"{_SUBMISSION}/{label.name}")
 
 
 def _print(shares: _Shares) -> None:
