@@ -3,7 +3,7 @@
   python -m deeplab_mnv2.train                                       (shapes, minutes on a CPU)
   python -m deeplab_mnv2.train --config experiments/voc_os16.py:VOC2012 --workdir runs/voc_os16
 
-Leaves config.json, metrics.jsonl, checkpoints/, events/, eval.json and report.html in the workdir.
+Leaves config.json, metrics.jsonl, checkpoints/, eval.json, report.html and figures/ in the workdir.
 """
 
 from pathlib import Path

@@ -50,9 +50,8 @@ def assert_same_run(workdir, finished):
 
 def test_a_run_leaves_what_it_promises(finished, settings):
     workdir, result = finished
-    assert {"config.json", "metrics.jsonl", "eval.json", "report.html", "events"} <= {
-        path.name for path in workdir.iterdir()
-    }
+    left = {path.name for path in workdir.iterdir()}
+    assert {"config.json", "metrics.jsonl", "eval.json", "report.html", "classes.csv"} <= left
     assert not (workdir / "lock").exists()
     steps = [path.name for path in (workdir / "checkpoints").iterdir() if path.is_dir()]
     assert sorted(steps) == ["2", "4"]

@@ -35,7 +35,8 @@ def test_a_run_leaves_what_it_promises(finished, module_config):
     workdir, result = finished
     for name in ("config.json", "metrics.jsonl", "eval.json", "report.html", "confusions.npz"):
         assert (workdir / name).stat().st_size > 0
-    assert list((workdir / "events").iterdir())
+    assert list(workdir.glob("events.out.tfevents.*"))
+    assert list((workdir / "figures").glob("*.svg"))
     assert not (workdir / "lock").exists()
     assert sorted(p.name for p in (workdir / "checkpoints").iterdir() if p.is_dir()) == ["2", "4"]
     records = read_metrics(workdir / "metrics.jsonl")

@@ -10,6 +10,9 @@ Point = tuple[float, float]
 WIDTH, HEIGHT = 400, 250
 LEFT, RIGHT, TOP, BOTTOM = 56, 388, 12, 208
 
+# Of the series, on white.
+COLOURS = ("#1f62b5", "#c2530a", "#1d7a46", "#8a3fa8", "#8a6d00", "#b0306a")
+
 # Characters of a tick before its number is written with an exponent.
 _LONGEST = 5
 

@@ -1,6 +1,7 @@
 """Shared by `report.html` and `compare.html`: templates, and pictures as cards."""
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -95,12 +96,32 @@ def colours() -> list[str]:
     return ["#{:02x}{:02x}{:02x}".format(*rgb) for rgb in voc_palette()]
 
 
-def write_page(path: Path, template: str, **context: Any) -> None:
-    """Render a template of this folder into one self-contained file."""
-    template_of = _TEMPLATES.get_template(template)
-    page = template_of.render(colours=colours(), charts=charts, **context)
+def write_page(
+    path: Path,
+    template: str,
+    *,
+    curves: Sequence[charts.Chart],
+    measured: Sequence[charts.Chart],
+    **context: Any,
+) -> None:
+    """Render a template of this folder into one self-contained file, and its charts beside it.
+
+    They are in `figures`, an SVG each, which needs nothing else.
+
+    Raises:
+        UserError: one of them cannot be written.
+    """
+    for chart in (*curves, *measured):
+        name = re.sub(r"\W+", "_", chart.title.lower()).strip("_")
+        _render(path.with_name("figures") / f"{name}.svg", "figure.svg.j2", drawn=chart)
+    context |= {"curves": curves, "measured": measured, "colours": colours()}
+    _render(path, template, **context)
+
+
+def _render(path: Path, template: str, **context: Any) -> None:
+    text = _TEMPLATES.get_template(template).render(charts=charts, **context)
     with replace_atomically(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _percent(value: float | None, digits: int = 1) -> str:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from deeplab_mnv2.report.class_tables import write_class_tables
 from deeplab_mnv2.report.classification_page import write_classification
 from deeplab_mnv2.report.detection_page import write_detection
 from deeplab_mnv2.report.segmentation_page import write_segmentation
@@ -19,7 +20,11 @@ def write_report(
     title: str,
     history: list[dict[str, Any]] | None = None,
 ) -> None:
-    """Write the page; `history`, the records of `metrics.jsonl`, gives curves and warnings."""
+    """Write the page; `history`, the records of `metrics.jsonl`, gives curves and warnings.
+
+    Beside it, `figures/` has its charts and `classes.csv` and `classes.tex` the scores of classes.
+    """
+    write_class_tables(evaluation.result, path.parent)
     match evaluation:
         case SegmentationEvaluation():
             write_segmentation(evaluation, path, title, history or [])

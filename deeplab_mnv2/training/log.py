@@ -75,7 +75,10 @@ class Log:
             path = workdir / "metrics.jsonl"
             _truncate(path, first_step)
             self._file = path.open("a")
-            self._events = SummaryWriter(str(workdir / "events"), purge_step=first_step + 1)
+            # In the workdir itself: TensorBoard calls a run by the folder that its events are in.
+            self._events = SummaryWriter(str(workdir), purge_step=first_step + 1)
+            if settings is not None and not first_step:
+                self._events.add_text("config", f"```\n{json.dumps(settings, indent=1)}\n```")
 
     def __enter__(self) -> "Log":
         self._progress.start()
@@ -101,11 +104,15 @@ class Log:
                     f"{self._file.name} cannot be written ({error.strerror}); free space there, "
                     "and the same command resumes from the newest checkpoint."
                 ) from error
-            numbers = {n: value for n, value in values.items() if isinstance(value, int | float)}
-            for name, value in numbers.items():
+            self.draw(step, {n: v for n, v in values.items() if isinstance(v, int | float)})
+
+    def draw(self, step: int, values: dict[str, float]) -> None:
+        """Write numbers of a step to wherever they are drawn, not to the file."""
+        if self._active:
+            for name, value in values.items():
                 self._events.add_scalar(name, value, step)
-            if self._wandb is not None:
-                self._wandb.log(numbers, step=step)
+        if self._wandb is not None:
+            self._wandb.log(values, step=step)
 
     def show(self, step: int, name: str, image: np.ndarray) -> None:
         """Add an image (H, W, 3) uint8 to wherever there are pictures."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from deeplab_mnv2.config import Config, Source
 from deeplab_mnv2.data.pipeline import training_batches
 from deeplab_mnv2.errors import Stopped
+from deeplab_mnv2.evaluation.class_scores import class_scores
 from deeplab_mnv2.sharding import batch_sharding, to_devices
 from deeplab_mnv2.tasks.task import Evaluation, Evaluator, Task
 from deeplab_mnv2.training.checkpoint import Checkpoints
@@ -22,6 +23,8 @@ from deeplab_mnv2.training.signals import StopSignal, agree
 from deeplab_mnv2.training.state import TrainState
 from deeplab_mnv2.training.step import TrainStep
 
+# More classes are no curves to look at.
+_DRAWN_CLASSES = 100
 # Pictures of an evaluation on the way, for TensorBoard; the last one has those of the report.
 _STRIPS = 3
 # What batches hold besides the arrays of the task.
@@ -171,6 +174,7 @@ class Loop:
         if evaluation is None:
             return None
         self.log.record(step, {f"val_{self.task.score}": evaluation.result[self.task.score]})
+        self.log.draw(step, _of_classes(evaluation.result))
         self.log.say(f"step {step}: val {evaluation.summary()}")
         for name, picture in evaluation.shown().items():
             self.log.show(step, f"val/{name}", picture)
@@ -181,6 +185,15 @@ class Loop:
         for warning in warnings:
             self.log.say(f"warning: {warning}")
             self.log.record(step, {"warning": warning})
+
+
+def _of_classes(result: Mapping[str, Any]) -> dict[str, float]:
+    """Return the score of each class by the name of its curve; of many classes, none."""
+    scores = class_scores(result)
+    if len(scores) > _DRAWN_CLASSES:
+        return {}
+    found = {name: next(iter(row.items())) for name, row in scores.items()}
+    return {f"val_{key}/{name}": v for name, (key, v) in found.items() if v is not None}
 
 
 class _Clock:
