@@ -1,10 +1,13 @@
 """Lists of a split: what a line may say; `data.layout` knows which files that means.
 
 A line is an image's name, or the paths of an image and its label with blanks, a tab, a comma, a
-semicolon or a bar between them. Any of these may also be part of a name. So a line is read in
-every possible way, and the way counts whose files exist; where there are two, the line is refused.
+semicolon or a bar between them. Several numbers behind a name are passed over, as in the lists of
+Oxford's pets; one alone is not, since in VOC's lists of a class it says whether the image belongs.
+Any of these may also be part of a name. So a line is read in every possible way, and the way counts
+whose files exist; where there are two, the line is refused.
 """
 
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,11 +54,19 @@ def readings(line: str) -> Iterator[tuple[str] | tuple[str, str]]:
     Quotes are those of CSV files, and backslashes those of Windows.
     """
     yield from ((name,) for name in _forms(line))
+    words = line.split()
+    numbers = sum(1 for _ in itertools.takewhile(_is_number, reversed(words)))
+    if 1 < numbers < len(words):
+        yield from ((name,) for name in _forms(line.rsplit(None, numbers)[0]))
     for position, character in enumerate(line):
         if character in _SEPARATORS:
             image, label = line[:position].strip(" \t"), line[position + 1 :].strip(" \t")
             if image and label:
                 yield from ((i, j) for i in _forms(image) for j in _forms(label))
+
+
+def _is_number(word: str) -> bool:
+    return word.removeprefix("-").isdecimal()
 
 
 def _forms(part: str) -> set[str]:
