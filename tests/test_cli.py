@@ -11,7 +11,11 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.parametrize(
-    "command", ["train", "evaluate", "predict", "export", "compare", "doctor", "costs", "sweep"]
+    "command",
+    [
+        *("train", "evaluate", "predict", "export", "compare", "doctor", "costs", "sweep"),
+        "publish",
+    ],
 )
 def test_help_fits_a_screen(command, command_line):
     code, said = command_line(command, "--help")

@@ -37,7 +37,7 @@ def read(path: str) -> Weights:
     """Return the weights at a path, checked, with the convention they were trained under.
 
     `path` is a file (.safetensors, .tflite, .pb, .h5, .keras, .pth), the https:// address of one
-    (`download.download`), a folder with config.json and model.safetensors,
+    (`download.download`), a folder with config.json and model.safetensors, or with ours alone,
     hf://owner/name[@revision], or the folder of a run, whose newest
     checkpoint is read unless it is written RUN@best or RUN@4000.
     Where the file does not name its classes, 21 of a segmentation network get VOC's names, 80 and
@@ -148,7 +148,9 @@ def _read_folder(folder: Path, provenance: dict[str, str]) -> Weights:
             f"{path.resolve()} to fetch it again."
         )
     if name == "model.safetensors":
-        arrays, _ = read_safetensors(path)
+        arrays, metadata = read_safetensors(path)
+        if metadata.get("format") == native.FORMAT:
+            return native.from_native(arrays, metadata, {**provenance, "sha256": sha256})
     else:
         arrays = read_state_dict(str(path))
     return _from_state_dict(arrays, folder, {**provenance, "sha256": sha256})
