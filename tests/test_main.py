@@ -27,6 +27,7 @@ def test_it_lists_the_commands(arguments):
         "evaluate",
         "export",
         "predict",
+        "publish",
         "sweep",
         "train",
     ]

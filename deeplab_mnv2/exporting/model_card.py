@@ -114,8 +114,8 @@ def _scores(scores: dict[str, Any], metric: str | None) -> str:
     rows = "\n".join(f"| {key} | {value} |" for key, value in told.items())
     return (
         f"## Score\n\n{_METRICS[metric][0]} {100 * scores[metric]:.2f} (95 % interval over images "
-        f"{low:.2f} to {high:.2f}) on {scores['images']} images. Another run of the same recipe "
-        "differs by more than this interval says. Measured so:\n\n| protocol | |\n| --- | --- |\n"
+        f"{low:.2f} to {high:.2f}) on {scores['images']} images. Of another run of the recipe "
+        "the interval says nothing. Measured so:\n\n| protocol | |\n| --- | --- |\n"
         f"{rows}"
     )
 
