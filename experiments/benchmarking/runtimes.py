@@ -30,7 +30,7 @@ def _program(case: Case, model: DeepLab | SSDLite, exporter) -> Callable[[], obj
         raise UserError(f"Runtimes run one image at a time, not {case.name}; use b1.")
     model.eval()
     names = tuple(str(number) for number in range(model.config.num_classes))
-    content = exporter.build(model, Target(class_names=names, size=(case.size, case.size)), [])
+    content = exporter.build(model, Target(class_names=names, size=(case.size, case.size)))
     run = exporter.load(content, model)
     image = case.batch()["image"]
     return lambda: run(image)
