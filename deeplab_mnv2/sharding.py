@@ -32,7 +32,7 @@ def first_process_first(work: Callable[[], T]) -> T:
     return work()
 
 
-def make_mesh(config: TrainConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(config: TrainConfig, devices: Sequence[Any] | None = None) -> Mesh:
     """Return the mesh of all devices with axes `data`, `fsdp` and `space`.
 
     `devices` are those of a topology that is only compiled for. Auto axes: XLA inserts the halo

@@ -113,12 +113,23 @@ def lowered_step(config: Config, devices: Sequence[jax.Device]) -> jax.stages.Lo
     return step.trace(state, batch).lower(lowering_platforms=("tpu",))
 
 
-def _devices(topology: str) -> list[jax.Device]:
+def tpus(topology: str) -> list[jax.Device]:
+    """Return the devices of a topology, which can only be compiled for.
+
+    Raises:
+        UserError: libtpu is not installed, or knows no such topology.
+    """
     if importlib.util.find_spec("libtpu") is None:
         raise UserError(
             "Compiling for TPUs needs the package libtpu, which is not installed; "
             "install it with pip install 'deeplab_mnv2[ahead]'."
         )
+    jax.config.update("jax_platforms", "cpu")
+    # A program from the cache would have no time, and cannot be read without a TPU.
+    jax.config.update("jax_enable_compilation_cache", False)
+    # Otherwise libtpu asks a cloud machine's metadata server, and lets one process at a time load
+    # it, as there is one to a TPU.
+    os.environ |= {"TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
     # One host of v5e and v6e has four chips, unless told otherwise.
     alone = {"chips_per_host_bounds": (1, 1, 1)} if topology.endswith(":1x1") else {}
     try:
@@ -150,7 +161,7 @@ def cost(config: Config, topology: str, experiment: str, settings: list[str]) ->
     Raises:
         UserError: a setting is out of range, or there is no such topology.
     """
-    devices = _devices(topology)
+    devices = tpus(topology)
     lowered = lowered_step(config, devices)
     facts = experiment, settings, topology, len(devices), config.train.batch_size
     begin = time.perf_counter()
@@ -232,12 +243,6 @@ def main() -> None:
         with replace_atomically(readme) as temporary:
             temporary.write_text(before + BEGIN + table(kept()) + END + rest.split(END)[1])
         return
-    jax.config.update("jax_platforms", "cpu")
-    # Otherwise libtpu asks a cloud machine's metadata server, and lets one process at a time load
-    # it, as there is one to a TPU.
-    os.environ |= {"TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
-    # A program of the cache would have no time, and cannot be read without a TPU.
-    jax.config.update("jax_enable_compilation_cache", False)
     values = config_flags.get_override_values(flags.FLAGS["config"])
     settings = [f"{name}={value}" for name, value in values.items()]
     costs = []
