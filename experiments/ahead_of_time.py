@@ -202,7 +202,7 @@ def _line(each: Cost) -> str:
             " + ".join(_short(part) for part in parts),
             f"{_short(each.traffic)}, {_short(each.traffic / images)}",
             _short(each.bytes_accessed),
-            f"{each.flops / 1e9:,.0f}",
+            f"{each.flops / 1e9:,.1f}",
             f"{each.cycles / 1e6:,.1f} M",
             "; ".join(
                 f"{count} {kind} of {_short(size)}"

@@ -96,7 +96,7 @@ def test_a_line_counts_for_one_device():
     (line,) = table([_COST]).splitlines()[2:]
     assert line == (
         "| voc_tpu, `train.space=2` | 8 (v5e:2x4) | 8 | 3.00 MiB + 12.00 GiB + 1.0 KiB "
-        "| 16.00 GiB, 2.00 GiB | 32.00 GiB | 5,000 | 7.5 M | 3 all-reduce of 1.00 MiB | 1.5 min |"
+        "| 16.00 GiB, 2.00 GiB | 32.00 GiB | 5,000.0 | 7.5 M | 3 all-reduce of 1.00 MiB | 1.5 min |"
     )
 
 
