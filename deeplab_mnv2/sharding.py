@@ -1,6 +1,6 @@
 """The mesh, and where batches and parameters are on it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -32,33 +32,36 @@ def first_process_first(work: Callable[[], T]) -> T:
     return work()
 
 
-def make_mesh(config: TrainConfig) -> Mesh:
+def make_mesh(config: TrainConfig, devices: Sequence[Any] | None = None) -> Mesh:
     """Return the mesh of all devices with axes `data`, `fsdp` and `space`.
 
-    Auto axes: XLA inserts the halo exchange of `space` and the gathers of `fsdp`.
+    `devices` are those of a topology that is only compiled for. Auto axes: XLA inserts the halo
+    exchange of `space` and the gathers of `fsdp`.
 
     Raises:
         UserError: `fsdp` times `space` does not divide the number of devices, or images would be
             split over processes.
     """
-    devices = jax.device_count()
+    count = jax.device_count() if devices is None else len(devices)
     split = config.fsdp * config.space
-    if devices % split:
+    if count % split:
         raise UserError(
             f"train.fsdp={config.fsdp} times train.space={config.space} does not divide the "
-            f"{devices} devices; choose factors of {devices}."
+            f"{count} devices; choose factors of {count}."
         )
     mesh = jax.make_mesh(
-        (devices // split, config.fsdp, config.space),
+        (count // split, config.fsdp, config.space),
         ("data", "fsdp", "space"),
         axis_types=(AxisType.Auto,) * 3,
+        devices=devices,
     )
+    processes = len({device.process_index for device in mesh.devices.flat})
     for image in mesh.devices.reshape(-1, config.space):
         # Each process reads examples of its own, so two of them cannot share an image.
         if len({device.process_index for device in image}) > 1:
             raise UserError(
                 f"train.space={config.space} would split an image over processes; choose a divisor "
-                f"of the {jax.local_device_count()} devices of each."
+                f"of the {count // processes} devices of each."
             )
     return mesh
 

@@ -1,5 +1,7 @@
 """Depthwise convolution: the grouped convolution's values and gradients, in every setting."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,12 +32,14 @@ def test_equals_reference_convolution(stride, dilation, padding, size):
         assert_close(actual, expected)
 
 
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
 @pytest.mark.parametrize("padding", ["same", "symmetric"])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_other_devices_branch_equals_reference_convolution(stride, padding, monkeypatch):
-    monkeypatch.setattr(
-        lax, "platform_dependent", lambda *operands, cpu, default: default(*operands)
-    )
+def test_other_devices_branch_equals_reference_convolution(stride, padding, platform, monkeypatch):
+    def choose(*operands: Array, default: Callable, **forms: Callable):
+        return forms.get(platform, default)(*operands)
+
+    monkeypatch.setattr(lax, "platform_dependent", choose)
     settings = {"stride": stride, "dilation": 2, "padding": padding}
     x, kernel = example((2, 10, 7, 5)), example((3, 3, 1, 5))
     # Inside depthwise_conv's own jit, whose cache would not notice the change of platform.
