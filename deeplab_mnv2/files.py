@@ -72,7 +72,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def optional_module(name: str, extra: str) -> Any:
-    """Import a package that only one format needs.
+    """Import a package of an extra.
 
     Raises:
         UserError: it is not installed.
@@ -81,7 +81,7 @@ def optional_module(name: str, extra: str) -> Any:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         raise UserError(
-            f"Reading this format needs the package {name}, which is not installed; "
+            f"This needs the package {name}, which is not installed; "
             f"install it with pip install 'deeplab_mnv2[{extra}]'."
         ) from error
 

@@ -97,18 +97,19 @@ def main(arguments: list[str]) -> None:
         command.require_writable(output, "--output")
         source = weights.read(command.weights_source(str(weights.PACKAGED)))
         columns = TextColumn("predicting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        begin = time.perf_counter()
         with Progress(*columns) as progress:
             if results:
-                begin = time.perf_counter()
                 task = progress.add_task("", total=len(results))
                 failures = _predict(source, results, output, lambda _: progress.advance(task))
-                done = len(results) - len(failures)
-                progress.console.print(
-                    f"{done} image{'s' * (done != 1)} in {time.perf_counter() - begin:.1f} s; "
-                    f"see {printable(output)}"
-                )
             if videos:
                 failures += _predict_videos(source, videos, output, progress)
+        done = len(results) + len(videos) - len(failures)
+        name = "file" if videos else "image"
+        print(
+            f"{done} {name}{'s' * (done != 1)} in {time.perf_counter() - begin:.1f} s; "
+            f"see {printable(output)}"
+        )
     for sentence in (*misses, *failures):
         print(f"error: {sentence}", file=sys.stderr)
     if misses or failures:

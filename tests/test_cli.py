@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
     "command",
     [
         *("train", "evaluate", "predict", "export", "compare", "doctor", "costs", "sweep"),
-        "publish",
+        *("publish", "demo"),
     ],
 )
 def test_help_fits_a_screen(command, command_line):

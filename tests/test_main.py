@@ -23,6 +23,7 @@ def test_it_lists_the_commands(arguments):
     assert listed == [
         "compare",
         "costs",
+        "demo",
         "doctor",
         "evaluate",
         "export",
