@@ -1,6 +1,7 @@
 """Say what is wrong with a data set, before a night of training.
 
   python -m deeplab_mnv2.doctor --config experiments/voc_os16.py:VOC2012 [--output DIR]
+  python -m deeplab_mnv2.doctor --config folder:PATH --propose PAGE.py    (the data written out)
   python -m deeplab_mnv2.doctor --batch FILE.npz       (a batch whose loss was not finite)
 
 Leaves doctor.json, with every finding, and the contact sheet doctor.png in the output folder.
@@ -31,6 +32,7 @@ from deeplab_mnv2.inspection.batch import batch_tiles, print_batch, read_batch
 from deeplab_mnv2.inspection.contact_sheet import Tile, contact_sheet
 from deeplab_mnv2.inspection.diagnosis import Diagnosis, diagnose_boxes, diagnose_classes
 from deeplab_mnv2.inspection.example import SEVERITY, Finding
+from deeplab_mnv2.inspection.proposal import proposed_page
 from deeplab_mnv2.inspection.split import (
     Entry,
     Survey,
@@ -91,6 +93,9 @@ def main() -> None:
         print_batch(batch, config.model.num_classes)
         _save_sheet(batch_tiles(batch), output)
         return
+    if given.propose:
+        _propose(config, Path(given.propose))
+        return
     data_sets = [config.data.train, config.data.val]
     if given.split:
         config.data.val.split = given.split
@@ -110,6 +115,23 @@ def main() -> None:
     _save_sheet(tiles, output)
     if any(finding.severity == "error" for finding in findings):
         sys.exit(1)
+
+
+def _propose(config: Config, path: Path) -> None:
+    """Write the page of a folder's data, which was found out.
+
+    Raises:
+        UserError: the config is of another page, or the file is there or cannot be written.
+    """
+    if command.experiment_name() != "folder":
+        raise UserError(
+            "--propose writes out what was found in a folder; give --config folder:PATH."
+        )
+    if path.exists():
+        raise UserError(f"{path} exists; give --propose another name.")
+    with replace_atomically(path) as temporary:
+        temporary.write_text(proposed_page(config, path), encoding="utf-8")
+    print(f"see {path}")
 
 
 def _diagnose_other(config: Config, data_sets: list[DataSet]) -> Diagnosis:
@@ -263,6 +285,7 @@ if __name__ == "__main__":
     command.define_config()
     flags.DEFINE_string("split", "", "Examine this split of the validation data set alone.")
     flags.DEFINE_string("batch", "", "Show this batch, which train left, instead.")
+    flags.DEFINE_string("propose", "", "Write the data of folder:PATH as a page, to correct it.")
     flags.DEFINE_string("output", "", "Folder for the results; default runs/doctor.")
     # `--batch` looks at a file, whatever the experiment.
     command.run(main, default_config=command.QUICKSTART)

@@ -1,0 +1,63 @@
+"""An experiment page of what was found out about a folder, to read and to correct."""
+
+import dataclasses
+from pathlib import Path
+
+from deeplab_mnv2.config import Config, DataSet
+
+_PAGE = '''"""The images and labels in a folder, as they were understood: correct what is wrong.
+
+    python -m deeplab_mnv2.train --config {file} --workdir runs/{name}
+"""
+
+import voc_small
+from deeplab_mnv2.config import Config, EvaluationConfig
+from {module} import {kind}
+
+
+def get_config() -> Config:
+    config = voc_small.get_config()
+    config.data.train = {train}
+    config.data.val = {val}
+    config.data.crop_size = {crop_size}
+    config.model.num_classes = {num_classes}
+    config.train.init_weights = {init_weights!r}
+    config.train.init_parts = {init_parts!r}
+    config.train.batch_size = {batch_size}
+    config.train.total_steps, config.train.eval_every = {total_steps}, {eval_every}
+    config.evaluation = EvaluationConfig()
+    return config
+'''
+
+
+def proposed_page(config: Config, path: Path) -> str:
+    """Return the page at `path` that gives the config of `folder:PATH`, its data sets written out.
+
+    The settings are those that the page `folder.py` chooses by the data.
+    """
+    train, kind = config.data.train, type(config.data.train)
+    return _PAGE.format(
+        file=path.name,
+        name=path.stem,
+        module=kind.__module__,
+        kind=kind.__name__,
+        train=_call(train),
+        val=_call(config.data.val),
+        crop_size=config.data.crop_size,
+        num_classes=config.model.num_classes,
+        init_weights=config.train.init_weights,
+        init_parts=config.train.init_parts,
+        batch_size=config.train.batch_size,
+        total_steps=config.train.total_steps,
+        eval_every=config.train.eval_every,
+    )
+
+
+def _call(data_set: DataSet) -> str:
+    """Return the Python that makes a data set, a line for each setting that is not the default."""
+    lines = [
+        f"        {field.name}={value!r},"
+        for field in dataclasses.fields(data_set)
+        if (value := getattr(data_set, field.name)) != field.default
+    ]
+    return "\n".join([f"{type(data_set).__name__}(", *lines, "    )"])
