@@ -30,6 +30,7 @@ from rich.table import Table
 
 from deeplab_mnv2.cli import command
 from deeplab_mnv2.errors import UserError
+from deeplab_mnv2.evaluation.protocol import machine
 from experiments.benchmarking.case import Case, parse
 from experiments.benchmarking.measuring import (
     PEERS,
@@ -75,14 +76,12 @@ def versions() -> dict[str, str]:
 
 
 def device() -> str:
-    """Return the accelerator's name, or the processor's with the number of cores."""
-    kind = jax.devices()[0].device_kind
+    """Return the accelerator's name, or the processor's with its widest vectors and its cores."""
+    found = machine()
     if jax.default_backend() != "cpu":
-        return kind
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
+        return found["device"]
+    parts = found["processor"], *found["vectors"][-1:], f"{os.cpu_count()} cores"
+    return ", ".join(parts)
 
 
 def show(console: Console, rows: list[dict[str, Any]]) -> None:

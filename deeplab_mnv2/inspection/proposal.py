@@ -2,8 +2,9 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
-from deeplab_mnv2.config import Config, DataSet
+from deeplab_mnv2.config import Config
 
 _PAGE = '''"""The images and labels in a folder, as they were understood: correct what is wrong.
 
@@ -53,8 +54,8 @@ def proposed_page(config: Config, path: Path) -> str:
     )
 
 
-def _call(data_set: DataSet) -> str:
-    """Return the Python that makes a data set, a line for each setting that is not the default."""
+def _call(data_set: Any) -> str:
+    """Return the Python that makes a data set, a dataclass: a line for each setting of its own."""
     lines = [
         f"        {field.name}={value!r},"
         for field in dataclasses.fields(data_set)
