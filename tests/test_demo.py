@@ -34,6 +34,9 @@ def test_a_segmentation_is_shown_with_its_classes(source, photo):
     assert picture.height >= photo.shape[0]
 
 
+# Gradio leaves event loops open.
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_what_gradio_shows_is_the_answer(source, photo):
     pytest.importorskip("gradio", reason="the page is tried where Gradio is installed")
     page = demo.make_page(demo.answer_of(source), "Title")
