@@ -5,8 +5,8 @@
 
 A run is a folder that train or evaluate has finished; the others are compared with the first.
 Single runs show which weights score higher on such images. Which recipe is better takes several
-runs of each, with other seeds: the second form. Leaves compare.json and compare.html in the output
-folder.
+runs of each, with other seeds: the second form. Leaves compare.json, compare.html and figures/ in
+the output folder.
 """
 
 import json

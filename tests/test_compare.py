@@ -230,7 +230,8 @@ def test_command_prints_and_leaves_the_differences(folders, tmp_path):
     found = json.loads((tmp_path / "out" / "compare.json").read_text())
     assert [run["run"] for run in found["runs"]] == ["bad", "good"]
     assert found["differences"][0]["excludes_zero"] is True
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["compare.html", "compare.json"]
+    left = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert left == ["compare.html", "compare.json", "figures"]
 
 
 def test_command_compares_several_runs_with_several(seeds, tmp_path):

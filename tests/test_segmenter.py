@@ -86,7 +86,7 @@ def test_sizes_share_compiled_programs(segmenter):
     )
 
 
-def _colours_as_logits(graphdef, state, images):
+def _colours_as_logits(graphdef, state, images, *, scales, flip):
     """A network whose logits are the colours at every sixteenth pixel."""
     return jnp.asarray(images[:, ::16, ::16], jnp.float32)
 
