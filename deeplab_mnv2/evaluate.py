@@ -5,7 +5,8 @@
 
 FILE is also a run, RUN@best, a folder or hf://owner/name; without it, the package's own are scored.
 
-Leaves eval.json, confusions.npz and report.html in the output folder.
+Leaves eval.json, confusions.npz, report.html with its figures/, classes.csv and classes.tex in the
+output folder.
 """
 
 import dataclasses

@@ -21,7 +21,7 @@ _NAMES = "objectInfo150.txt"
 
 
 def get_config(root: str = "ADEChallengeData2016") -> Config:
-    config = voc_os16.get_config()
+    config, names = voc_os16.get_config(), _names(Path(root, _NAMES))
     config.data.train, config.data.val = (
         Folder(
             root=root,
@@ -29,7 +29,7 @@ def get_config(root: str = "ADEChallengeData2016") -> Config:
             images="images/{split}",
             labels="annotations/{split}",
             lists="",
-            names=_names(Path(root, _NAMES)),
+            names=names,
             values=tuple(range(1, CLASSES + 1)),
             unlabelled=(0,),
         )

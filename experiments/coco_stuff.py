@@ -22,7 +22,7 @@ NUMBERS = tuple(number for number in range(1, 183) if number not in _MISSING)
 
 
 def get_config(root: str = "cocostuff") -> Config:
-    config = voc_os16.get_config()
+    config, names = voc_os16.get_config(), _names(Path(root, "labels.txt"))
     config.data.train, config.data.val = (
         Folder(
             root=root,
@@ -30,7 +30,7 @@ def get_config(root: str = "cocostuff") -> Config:
             images="images/{split}",
             labels="annotations/{split}",
             lists="",
-            names=_names(Path(root, "labels.txt")),
+            names=names,
             values=tuple(number - 1 for number in NUMBERS),
         )
         for split in ("train2017", "val2017")

@@ -39,6 +39,7 @@ from deeplab_mnv2.files import read_json, replace_atomically
 from deeplab_mnv2.models.costs import layer_costs
 from deeplab_mnv2.training.log import read_metrics
 from deeplab_mnv2.weights.model_weights import abstract_model
+from deeplab_mnv2.weights.naming import SCORE_TITLES
 from experiments.tools import reproduction
 
 HERE = Path(__file__).resolve().parent
@@ -54,8 +55,6 @@ _SHORT_HEADER = (
 
 # The page of whoever's own data, which no row can be of.
 _OWN = "folder"
-# What the score of each task is called, by its key in `eval.json`.
-_SCORES = {"miou": "mIoU", "top1": "top-1", "ap": "AP", "ap50": "AP50"}
 
 # The facts in `row.json`, and the scores in `eval.json` beside it.
 Row = tuple[dict[str, Any], dict[str, Any]]
@@ -210,11 +209,11 @@ def _seeds_line(group: list[Row]) -> str:
 
 
 def _score(result: dict[str, Any]) -> float:
-    return next(result[key] for key in _SCORES if key in result)
+    return next(result[key] for key in SCORE_TITLES if key in result)
 
 
 def _title(result: dict[str, Any]) -> str:
-    return next(title for key, title in _SCORES.items() if key in result)
+    return next(title for key, title in SCORE_TITLES.items() if key in result)
 
 
 def _not_run(name: str, config: Config) -> str:

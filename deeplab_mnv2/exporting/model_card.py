@@ -7,7 +7,9 @@ import yaml
 from flax import nnx
 
 from deeplab_mnv2.config import BackboneConfig, ClassifierConfig, SsdLiteConfig
-from deeplab_mnv2.weights import Weights, build
+from deeplab_mnv2.weights.model_weights import Weights, abstract_model, number_classes
+from deeplab_mnv2.weights.naming import SCORE_TITLES, SCORES
+from deeplab_mnv2.weights.native import public_source
 
 _PIPELINES = {
     "segmentation": "image-segmentation",
@@ -19,12 +21,12 @@ _CLASSES = {
     "classification": "Classifier",
     "detection": "Detector",
 }
-# What scores are called, and by which name the hub knows them.
+# By which name the hub knows scores.
 _METRICS = {
-    "miou": ("mIoU", "mean_iou"),
-    "top1": ("top-1", "accuracy"),
-    "ap": ("AP", "mean_average_precision"),
-    "ap50": ("AP50", "mean_average_precision"),
+    "miou": "mean_iou",
+    "top1": "accuracy",
+    "ap": "mean_average_precision",
+    "ap50": "mean_average_precision",
 }
 # Of more classes the first are named.
 _NAMED = 100
@@ -39,7 +41,7 @@ def model_card(source: Weights, name: str) -> str:
         "tags": ["jax", "flax", "mobilenet-v2", source.kind],
     }
     scores = source.scores or {}
-    metric = next((key for key in _METRICS if key in scores), None)
+    metric = next((key for key in SCORES[source.kind] if key in scores), None)
     if metric is not None:
         header["model-index"] = [
             {"name": name.split("/")[-1], "results": [_result(scores, metric, pipeline)]}
@@ -57,15 +59,15 @@ def model_card(source: Weights, name: str) -> str:
 
 
 def _result(scores: dict[str, Any], metric: str, pipeline: str) -> dict[str, Any]:
-    title, kind = _METRICS[metric]
     protocol = scores["protocol"]
     data_set = {"name": protocol["data_set"], "type": "other", "split": protocol["split"]}
-    value = {"type": kind, "name": title, "value": round(100 * scores[metric], 2)}
-    return {"task": {"type": pipeline}, "dataset": data_set, "metrics": [value]}
+    value = {"name": SCORE_TITLES[metric], "value": round(100 * scores[metric], 2)}
+    metrics = [{"type": _METRICS[metric], **value}]
+    return {"task": {"type": pipeline}, "dataset": data_set, "metrics": metrics}
 
 
 def _summary(source: Weights) -> str:
-    config, parameters = source.config, nnx.state(build(source), nnx.Param)
+    config, parameters = source.config, nnx.state(abstract_model(source.config), nnx.Param)
     count = sum(leaf.size for leaf in jax.tree.leaves(parameters))
     return (
         f"{_network(config)} for {source.kind}, width {config.width_multiplier:g}, output stride "
@@ -100,7 +102,7 @@ In commands, `--weights hf://{name}`: `predict`, `evaluate`, `export` and `train
 
 
 def _classes(source: Weights) -> str:
-    names = source.class_names or [f"class {i}" for i in range(source.config.num_classes)]
+    names = source.class_names or number_classes(source.config.num_classes)
     listed = ", ".join(names[:_NAMED]) + (", and more" if len(names) > _NAMED else "")
     return f"## Classes\n\n{listed}."
 
@@ -113,7 +115,7 @@ def _scores(scores: dict[str, Any], metric: str | None) -> str:
     told = {key: value for key, value in protocol.items() if key not in ("classes", "versions")}
     rows = "\n".join(f"| {key} | {value} |" for key, value in told.items())
     return (
-        f"## Score\n\n{_METRICS[metric][0]} {100 * scores[metric]:.2f} (95 % interval over images "
+        f"## Score\n\n{SCORE_TITLES[metric]} {100 * scores[metric]:.2f} (95 % interval over images "
         f"{low:.2f} to {high:.2f}) on {scores['images']} images. Of another run of the recipe "
         "the interval says nothing. Measured so:\n\n| protocol | |\n| --- | --- |\n"
         f"{rows}"
@@ -122,8 +124,7 @@ def _scores(scores: dict[str, Any], metric: str | None) -> str:
 
 def _origin(source: Weights) -> str:
     told = {k: v for k, v in source.provenance.items() if k != "source" and v != "unknown"}
-    # The folder is nobody else's concern.
-    told["source"] = source.provenance["source"].replace("\\", "/").rstrip("/").split("/")[-1]
+    told["source"] = public_source(source.provenance["source"])
     rows = "\n".join(f"| {key} | {value} |" for key, value in sorted(told.items()))
     return (
         "## Where it comes from\n\n| | |\n| --- | --- |\n"

@@ -36,7 +36,7 @@ def build(model: Network, target: Target) -> bytes:
     if target.precision != "float32":
         raise UserError("StableHLO files are float32; set --precision float32.")
     shape = "b, {}, {}".format(*target.size)
-    if isinstance(model, DeepLab):
+    if isinstance(model, DeepLab) or target.any_size:
         check_any_size(model, target, "stablehlo")
         shape = "b, 32*h + 1, 32*w + 1"
     graphdef, state = nnx.split(model)

@@ -30,24 +30,26 @@ def write_class_tables(result: Mapping[str, Any], folder: Path) -> None:
         UserError: one of them cannot be written.
     """
     table = class_scores(result)
-    for name, text in (("classes.csv", _csv(table)), ("classes.tex", _latex(table))):
+    columns = ["class", *next(iter(table.values()))]
+    for name, text in (
+        ("classes.csv", _csv(columns, table)),
+        ("classes.tex", _latex(columns, table)),
+    ):
         with replace_atomically(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
 
 
-def _csv(table: dict[str, dict[str, float | None]]) -> str:
-    columns = list(next(iter(table.values())))
+def _csv(columns: list[str], table: dict[str, dict[str, float | None]]) -> str:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["class", *columns])
+    writer.writerow(columns)
     # An empty cell is what spreadsheets have for None.
     writer.writerows([name, *row.values()] for name, row in table.items())
     return file.getvalue()
 
 
-def _latex(table: dict[str, dict[str, float | None]]) -> str:
-    columns = list(next(iter(table.values())))
-    heads = [_escaped(column.replace("_", " ")) for column in ("class", *columns)]
+def _latex(columns: list[str], table: dict[str, dict[str, float | None]]) -> str:
+    heads = [_escaped(column.replace("_", " ")) for column in columns]
     rows = [
         [_escaped(name), *(_cell(column, value) for column, value in row.items())]
         for name, row in table.items()
@@ -55,7 +57,7 @@ def _latex(table: dict[str, dict[str, float | None]]) -> str:
     lines = [" & ".join(cells) + r" \\" for cells in (heads, *rows)]
     return "\n".join(
         [
-            rf"\begin{{tabular}}{{l{'r' * len(columns)}}}",
+            rf"\begin{{tabular}}{{l{'r' * (len(columns) - 1)}}}",
             r"\toprule",
             lines[0],
             r"\midrule",

@@ -1,10 +1,8 @@
 """Weights files at an address of the web, fetched once."""
 
+import importlib
 import logging
 from pathlib import Path
-
-import pooch
-import requests
 
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.files import reason
@@ -26,6 +24,8 @@ def download(address: str) -> Path:
     Raises:
         UserError: it cannot be fetched, or is another file than the digest is of.
     """
+    # Not above: what fetches nothing, which is nearly every command, need not wait for them.
+    pooch, requests = (importlib.import_module(name) for name in ("pooch", "requests"))
     url, _, digest = address.partition(_DIGEST)
     # It would print what to write as a digest.
     pooch.get_logger().setLevel(logging.ERROR)

@@ -26,6 +26,8 @@ SCORES: dict[Kind, tuple[str, ...]] = {
     "detection": ("ap", "ap50"),
     "backbone": (),
 }
+# What people call them.
+SCORE_TITLES = {"miou": "mIoU", "top1": "top-1", "ap": "AP", "ap50": "AP50"}
 # The fields of `ClassificationEvaluationConfig` that say what a classifier sees of an image.
 SCALING = ("resize", "crop_size", "interpolation")
 

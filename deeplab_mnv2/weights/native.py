@@ -52,9 +52,7 @@ def to_bytes(
         for name, array in weights.tensors.items()
     }
     provenance = dict(weights.provenance)
-    if not provenance["source"].startswith("hf://"):
-        # The folder is nobody else's concern.
-        provenance["source"] = Path(provenance["source"]).name
+    provenance["source"] = public_source(provenance["source"])
     metadata = {
         "format": FORMAT,
         "version": str(VERSION),
@@ -67,6 +65,12 @@ def to_bytes(
         "digest": _digest(tensors),
     }
     return safetensors.numpy.save(tensors, metadata)
+
+
+def public_source(source: str) -> str:
+    """Return where weights come from as others are told: an address whole, of a path the name."""
+    # The folder is nobody else's concern.
+    return source if "://" in source else Path(source).name
 
 
 def from_bytes(content: bytes, provenance: Mapping[str, str]) -> Weights:
