@@ -297,6 +297,13 @@ def test_settings_that_do_not_fit_are_named(changes, sentence, source, target, t
         export(source, "safetensors", tmp_path / "file", dataclasses.replace(target, **changes))
 
 
+@pytest.mark.parametrize("kind", ["onnx", "stablehlo"])
+def test_images_of_any_size_are_for_segmentation(kind, source, target, tmp_path):
+    _module(kind)
+    with pytest.raises(UserError, match="--size any is for segmentation; give the height"):
+        export(source, kind, tmp_path / "file", dataclasses.replace(target, any_size=True))
+
+
 def test_the_command(tmp_path):
     _module("onnx")
     weights.save(tmp_path / "tiny.safetensors", _source())

@@ -42,3 +42,10 @@ def test_the_head_averages_at_its_own_size():
     image = np.concatenate([ramps, 1 - ramps.sum(axis=-1, keepdims=True)], axis=-1)[None]
     found = head_logits(_Colours(), jnp.asarray(image), (0.5, 1.0, 1.75), flip=True)
     np.testing.assert_allclose(np.exp(found), image[:, ::4, ::4], atol=1e-5)
+
+
+def test_a_class_that_is_impossible_has_a_finite_logit():
+    image = jnp.zeros((1, 33, 33, 3)).at[..., 0].set(1.0)
+    found = head_logits(_Colours(), image, (0.5, 1.0), flip=True)
+    assert np.isfinite(found).all()
+    assert (np.argmax(found, axis=-1) == 0).all()

@@ -38,7 +38,9 @@ def head_logits(model: DeepLab, image: Array, scales: tuple[float, ...], *, flip
     if scales == (1.0,) and not flip:
         return logits
     size = logits.shape[1:3]
-    return jnp.log(_average(model, model.head_logits, image, size, scales, flip=flip))
+    probabilities = _average(model, model.head_logits, image, size, scales, flip=flip)
+    # Logits are interpolated, which an infinite one would spoil around it.
+    return jnp.log(jnp.maximum(probabilities, jnp.finfo(jnp.float32).tiny))
 
 
 def _average(
@@ -57,7 +59,7 @@ def _average(
     _, height, width, _ = image.shape
     align = model.config.align_corners
     normalised = model.normalize(image)
-    found = []
+    total = jnp.zeros((image.shape[0], *size, model.config.num_classes), jnp.float32)
     for scale in scales:
         # TensorFlow DeepLab's scale_dimension: sides stay a multiple of the stride plus one.
         scaled_size = round((height - 1) * scale) + 1, round((width - 1) * scale) + 1
@@ -67,5 +69,5 @@ def _average(
             probabilities = jax.nn.softmax(network(view).astype(jnp.float32))
             if mirrored:
                 probabilities = probabilities[:, :, ::-1]
-            found.append(resize(probabilities, size, align_corners=align))
-    return sum(found[1:], start=found[0]) / len(found)
+            total += resize(probabilities, size, align_corners=align)
+    return total / (len(scales) * (2 if flip else 1))
