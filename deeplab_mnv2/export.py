@@ -75,7 +75,7 @@ def export(
     fit, told = preparation(source, target)
     target = dataclasses.replace(target, scaling=told)
     needed = CALIBRATED if target.precision == "int8" and not source.config.quantized else 0
-    images, calibration = read_or_draw(target, folder, fit, CHECKED[source.kind], needed)
+    images, calibration = read_or_draw(source, target, folder, fit, CHECKED[source.kind], needed)
     if needed:
         written = quantize(model, [model.normalize(image) for image in calibration])
     if kind == "safetensors":

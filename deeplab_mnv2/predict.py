@@ -15,7 +15,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -24,8 +24,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from deeplab_mnv2 import weights
 from deeplab_mnv2.cli import command
+from deeplab_mnv2.data.bands import suffixes_for
 from deeplab_mnv2.data.lists import split_lines
-from deeplab_mnv2.data.photographs import find_photographs
+from deeplab_mnv2.data.photographs import IMAGE_SUFFIXES, find_photographs
 from deeplab_mnv2.errors import UserError, printable
 from deeplab_mnv2.tasks.classification.classifier import Classifier, scaling_of
 from deeplab_mnv2.tasks.classification.predictions import (
@@ -40,7 +41,9 @@ from deeplab_mnv2.tasks.segmentation.segmenter import LONG_SIDE, Segmenter
 from deeplab_mnv2.tasks.segmentation.video import frame_count, is_video, segment_video
 
 
-def find_images(arguments: list[str], output: Path) -> tuple[dict[Path, Path], list[str]]:
+def find_images(
+    arguments: list[str], output: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES
+) -> tuple[dict[Path, Path], list[str]]:
     """Return the result of each image, a path without suffix, and a sentence for each miss.
 
     A folder is searched to its depths, linked folders too, hidden files and the output folder
@@ -55,7 +58,7 @@ def find_images(arguments: list[str], output: Path) -> tuple[dict[Path, Path], l
     roots: dict[Path, Path] = {}
     for argument in arguments:
         known = len(misses)
-        found = list(find_photographs(argument, misses))
+        found = list(find_photographs(argument, misses, suffixes))
         if not found and len(misses) == known:
             misses.append(f"{argument or repr(argument)} names no image; check the path.")
         for image, root in found:
@@ -91,11 +94,12 @@ def main(arguments: list[str]) -> None:
         raise UserError("Give --output DIR, the folder for the results.")
     output = Path(given.output)
     videos = [Path(argument) for argument in arguments if is_video(argument)]
-    results, misses = find_images([a for a in arguments if not is_video(a)], output)
+    source = weights.read(command.weights_source(str(weights.PACKAGED)))
+    images = [argument for argument in arguments if not is_video(argument)]
+    results, misses = find_images(images, output, suffixes_for(source.config))
     failures = []
     if results or videos:
         command.require_writable(output, "--output")
-        source = weights.read(command.weights_source(str(weights.PACKAGED)))
         columns = TextColumn("predicting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
         begin = time.perf_counter()
         with Progress(*columns) as progress:

@@ -4,8 +4,10 @@
 
 PATH holds images and label PNGs in two folders, with or without splits (`images/ masks/`,
 `train/images train/masks`, `train trainannot`), labels beside their images, VOC's layout, or
-outlines of labelme's, of YOLO's or in COCO's format. Splits, classes and the values of labels are
-found out, and what was assumed is printed; a `classes.txt` in PATH names the classes, one a line.
+outlines of labelme's, of YOLO's or in COCO's format. Images of other bands than red, green and
+blue are read from TIFF and `.npy` (`deeplab_mnv2.data.bands`). Splits, classes and the values of
+labels are found out, and what was assumed is printed; a `classes.txt` in PATH names the classes,
+one a line.
 Starts from the package's weights: the network knows photographs already, so that a few dozen are
 enough for a first result.
 """
@@ -17,6 +19,7 @@ from deeplab_mnv2 import weights
 from deeplab_mnv2.config import Config, EvaluationConfig, Source
 from deeplab_mnv2.data.classes import VOC_CLASSES
 from deeplab_mnv2.data.discovery import discover
+from deeplab_mnv2.data.folder import Folder
 from deeplab_mnv2.errors import UserError
 
 # As often as training shows every image, within bounds of the number of steps.
@@ -35,6 +38,8 @@ def get_config(root: str = "") -> Config:
     config.train.init_weights = str(weights.PACKAGED)
     if found.train.class_names != VOC_CLASSES:
         config.train.init_parts = ("backbone", "aspp")
+    if isinstance(found.train, Folder) and found.train.bands:
+        _take_bands(config, found.train.bands, source)
     # Sizes that fit the images, whatever VOC's are.
     config.evaluation = EvaluationConfig()
     config.data.crop_size = min(config.data.crop_size, _side(source))
@@ -45,8 +50,27 @@ def get_config(root: str = "") -> Config:
     return config
 
 
+def _take_bands(config: Config, bands: int, source: Source) -> None:
+    """Make a network for images of bands, whose range of values is measured."""
+    model = config.model
+    model.in_channels, model.image_mean, model.image_std = bands, (127.5,) * bands, (127.5,) * bands
+    # The first layers have never seen such images.
+    config.train.freeze = ()
+    images = [source[index]["image"] for index in _spread(source)]
+    if any(image.dtype != np.uint8 for image in images):
+        ends = [np.nanpercentile(image, (0.1, 99.9)) for image in images]
+        low, high = np.min(ends, axis=0)[0], np.max(ends, axis=0)[1]
+        model.value_range = float(f"{low:.3g}"), float(f"{high:.3g}")
+        first, last = model.value_range
+        print(f"folder: values from {first:g} to {last:g} become the grey levels 0 to 255")
+
+
+def _spread(source: Source) -> list[int]:
+    """Return a few indices all over a data set."""
+    return np.linspace(0, len(source) - 1, min(9, len(source))).astype(int).tolist()
+
+
 def _side(source: Source) -> int:
     """Return the longer side of usual images, rounded up to what a crop can have."""
-    chosen = np.linspace(0, len(source) - 1, min(9, len(source))).astype(int).tolist()
-    longest = np.median([max(source[index]["image"].shape[:2]) for index in chosen])
+    longest = np.median([max(source[index]["image"].shape[:2]) for index in _spread(source)])
     return 16 * int(np.ceil((longest - 1) / 16)) + 1

@@ -15,7 +15,9 @@ class Source(Protocol):
     def __getitem__(self, index: int) -> Mapping[str, Any]:
         """Return `image` (H, W, 3) uint8 RGB, `name` and `label`.
 
-        The label is (H, W) uint8 class ids for segmentation, for classification a number.
+        The label is (H, W) uint8 class ids for segmentation, for classification a number. For
+        segmentation the image may also be (H, W, model.in_channels) uint8, uint16 or float32,
+        in the values of `model.value_range`.
         """
         ...
 

@@ -111,6 +111,9 @@ class DeepLabConfig(BackboneConfig):
     decoder: bool = False
     dropout: float = 0.1
     align_corners: bool = True
+    # Images of more than 8 bits: the values that become grey levels 0 and 255; those beyond are
+    # cut. () is 0 and 65,535 for 16 bits, and refuses floating-point numbers.
+    value_range: tuple[float, ...] = ()
     head_epsilon: float = 1e-5
     head_momentum: float = 0.9997
 
@@ -122,6 +125,12 @@ class DeepLabConfig(BackboneConfig):
         self.require(0 <= self.dropout < 1, "dropout", "in [0, 1)")
         self.require(min(self.atrous_rates, default=1) >= 1, "atrous_rates", "numbers of 1 or more")
         self.require_at_least(0, "image_pool_crop")
+        self.require(
+            not self.value_range
+            or (len(self.value_range) == 2 and self.value_range[0] < self.value_range[1]),
+            "value_range",
+            "two increasing numbers, or ()",
+        )
         self.require(
             not (self.quantized and self.image_pool_crop),
             "image_pool_crop",

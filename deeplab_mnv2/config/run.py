@@ -61,9 +61,14 @@ class Config(Section):
             section.check()
         self.evaluation.check(model.output_stride)
         model.require(
-            model.in_channels == 3,
+            model.in_channels == 3 or isinstance(model, DeepLabConfig),
             "in_channels",
-            "3 in a run, whose images are in colour; build the network itself for others",
+            "3 for classification and detection, whose images are in colour",
+        )
+        data.require(
+            model.in_channels == 3 or not data.photometric,
+            "photometric",
+            "False where images are not in colour (model.in_channels is not 3)",
         )
         for name in ("quantize_from", "freeze_ranges_from"):
             step = getattr(train, name)

@@ -19,6 +19,7 @@ Photo = str | os.PathLike[str] | Image.Image | np.ndarray
 MAX_PIXELS = 100_000_000
 # Pillow knows many more; one of them runs a PostScript interpreter on the file.
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+_SAMPLES_PER_PIXEL = 277
 # What Pillow raises on damaged files, by format: broken PNG chunks are SyntaxErrors, absurd
 # sizes ValueErrors or its own bomb error, wrong array sizes and offsets the rest.
 DAMAGE = (
@@ -69,6 +70,11 @@ def to_rgb(image: Image.Image) -> np.ndarray:
         UserError: it is a file that Pillow has opened, and finds damaged on reading it.
     """
     try:
+        if has_more_bands(image):
+            raise UserError(
+                f"{getattr(image, 'filename', '') or 'The image'} holds more bands than a "
+                "photograph; read it with the data set's bands, or save red, green and blue."
+            )
         upright = ImageOps.exif_transpose(image)
         if upright.mode.startswith("I;16"):
             grey = _eight_bits(np.asarray(upright), dict(getattr(image, "tag_v2", {})))
@@ -84,6 +90,12 @@ def to_rgb(image: Image.Image) -> np.ndarray:
         raise damaged(getattr(image, "filename", "") or "The image", error) from error
 
 
+def has_more_bands(image: Image.Image) -> bool:
+    """Return whether a TIFF holds more bands than Pillow reads, which passes over the rest."""
+    samples = dict(getattr(image, "tag_v2", {})).get(_SAMPLES_PER_PIXEL, 1)
+    return samples > len(image.getbands())
+
+
 def scale_down(
     pixels: np.ndarray, long_side: int, interpolation: int = cv2.INTER_AREA
 ) -> np.ndarray:
@@ -92,7 +104,9 @@ def scale_down(
     if not 0 < long_side < longest:
         return pixels
     size = [max(1, round(n * long_side / longest)) for n in pixels.shape[1::-1]]
-    return cv2.resize(pixels, size, interpolation=interpolation)
+    scaled = cv2.resize(pixels, size, interpolation=interpolation)
+    # OpenCV drops the axis of a single band.
+    return scaled.reshape(*scaled.shape[:2], *pixels.shape[2:])
 
 
 def open_image(path: Path) -> Image.Image:

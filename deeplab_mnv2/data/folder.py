@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deeplab_mnv2.config.checks import Section
+from deeplab_mnv2.data.bands import SUFFIXES, read_bands
 from deeplab_mnv2.data.classes import VOC_CLASSES
 from deeplab_mnv2.data.decode import read_image
 from deeplab_mnv2.data.label_files import (
@@ -19,8 +20,8 @@ from deeplab_mnv2.data.label_files import (
     scaled_example,
 )
 from deeplab_mnv2.data.layout import Layout, Pair
-from deeplab_mnv2.data.lists import read_lines
-from deeplab_mnv2.data.photographs import files_below, is_image
+from deeplab_mnv2.data.lists import read_class_names, read_lines
+from deeplab_mnv2.data.photographs import IMAGE_SUFFIXES, files_below, is_image
 from deeplab_mnv2.data.places import SHOWN, absence, absent, require_folder
 from deeplab_mnv2.data.split_part import chosen_part, part_of
 from deeplab_mnv2.errors import UserError, printable
@@ -64,6 +65,9 @@ class Folder(Section):
     unlabelled: tuple[Value, ...] = ()
     # The classes' names, instead of a file of them.
     names: tuple[str, ...] = ()
+    # 0 is photographs, in colour. Otherwise images have so many bands, and are read as they are,
+    # from .npy too (`data.bands`); the network's model.in_channels is the same number.
+    bands: int = 0
     # Photographs of more pixels on their longer side are scaled down to it, with their labels, and
     # scored so; 0 scales nothing.
     long_side: int = 0
@@ -91,7 +95,9 @@ class Folder(Section):
             UserError: a folder, a list or a file is missing, or there are no images.
         """
         pairs, names = self._pairs()
-        return FolderSource(pairs, tuple(map(printable, names)), self.meaning(), self.long_side)
+        return FolderSource(
+            pairs, tuple(map(printable, names)), self.meaning(), self.long_side, self.bands
+        )
 
     def meaning(self) -> LabelValues:
         """Return what the values in the label files mean."""
@@ -103,8 +109,8 @@ class Folder(Section):
             digest.update(name.encode("utf-8", "surrogateescape") + b"\n")
         # Scores of one digest are compared, so other labels of the same images have another. The
         # defaults add nothing: published scores carry their digest.
-        settings = ("image_pattern", "label_pattern", "values", "unlabelled", "long_side")
-        for setting in settings:
+        patterns = "image_pattern", "label_pattern"
+        for setting in (*patterns, "values", "unlabelled", "bands", "long_side"):
             value = getattr(self, setting)
             if value != getattr(Folder, setting):
                 digest.update(f"{setting}={value!r}\n".encode("utf-8", "surrogateescape"))
@@ -128,7 +134,8 @@ class Folder(Section):
 
     def files(self) -> set[Path]:
         """Return all images in the folders of images and labels, listed or not."""
-        return {p for folder in self._folders() for p in files_below(folder, []) if is_image(p)}
+        files = (path for folder in self._folders() for path in files_below(folder, []))
+        return {path for path in files if is_image(path, self._suffixes())}
 
     def _listed(self, layout: Layout) -> Iterator[Pair | UserError]:
         path = self._place(self.lists)
@@ -185,7 +192,16 @@ class Folder(Section):
                 setting,
                 "a file name with {name} in it",
             )
-        return Layout(self._root(), *self._folders(), self.image_pattern, self.label_pattern)
+        return Layout(
+            self._root(),
+            *self._folders(),
+            self.image_pattern,
+            self.label_pattern,
+            self._suffixes(),
+        )
+
+    def _suffixes(self) -> tuple[str, ...]:
+        return SUFFIXES if self.bands else IMAGE_SUFFIXES
 
     def _check_values(self, classes: int) -> None:
         self.require(
@@ -201,7 +217,7 @@ class Folder(Section):
         self.require(
             len({*self.names}) == len(self.names) != 1, "names", "two or more, all different"
         )
-        self.require_at_least(0, "long_side")
+        self.require_at_least(0, "long_side", "bands")
 
     def _folders(self) -> tuple[Path, Path]:
         """Return the folders of images and of labels."""
@@ -239,6 +255,7 @@ class FolderSource:
     names: tuple[str, ...]
     meaning: LabelValues
     long_side: int = 0
+    bands: int = 0
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -246,11 +263,13 @@ class FolderSource:
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Return `image` (H, W, 3) uint8, `label` (H, W) uint8 and `name`.
 
+        Where there are `bands`, `image` is (H, W, bands) uint8, uint16 or float32.
+
         Raises:
             UserError: a file is damaged, a label id is unknown, or the sizes differ.
         """
         image_path, label_path = self.pairs[index]
-        image = read_image(image_path)
+        image = read_bands(image_path, self.bands) if self.bands else read_image(image_path)
         label = read_label(label_path, self.meaning)
         if image.shape[:2] != label.shape:
             raise UserError(
@@ -258,20 +277,6 @@ class FolderSource:
                 f"is {image.shape[1]} x {image.shape[0]}; make the label again at the image's size."
             )
         return scaled_example(image, label, self.names[index], self.long_side)
-
-
-def read_class_names(path: Path) -> tuple[str, ...]:
-    """Return the classes that a text file names, one a line.
-
-    Raises:
-        UserError: it is no text, or names fewer than two classes or one of them twice.
-    """
-    names = tuple(line for _, line in read_lines(path))
-    if len(names) < 2:
-        raise UserError(f"{path} names {len(names)} classes; write one a line, two or more.")
-    if repeated := [name for name in names if names.count(name) > 1]:
-        raise UserError(f"{path} names {repeated[0]!r} twice; give each class its own name.")
-    return names
 
 
 def _name_of(entry: Pair | UserError, layout: Layout) -> bytes:

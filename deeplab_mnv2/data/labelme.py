@@ -18,8 +18,8 @@ from PIL import Image, ImageDraw
 from deeplab_mnv2.config import IGNORE_LABEL
 from deeplab_mnv2.config.checks import Section
 from deeplab_mnv2.data.decode import DAMAGE, read_image
-from deeplab_mnv2.data.folder import read_class_names
 from deeplab_mnv2.data.label_files import require_few, scaled_example
+from deeplab_mnv2.data.lists import read_class_names
 from deeplab_mnv2.data.photographs import files_below, is_image
 from deeplab_mnv2.data.places import absent, place, require_folder
 from deeplab_mnv2.data.split_part import chosen_part, part_of

@@ -22,23 +22,30 @@ class Layout:
     `root`, `images` and `labels` are folders. `image_pattern` makes an image's name, without
     suffix, and `label_pattern` a label's, with it, of what both share, which is `{name}`; folders
     below `images` are the same below `labels`. Without a `label_pattern` it is `{name}.png` or,
-    for labels beside their images, the one that leaves no file over.
+    for labels beside their images, the one that leaves no file over. Images have one of `suffixes`.
 
     A label beside its image is no image: in a folder of both, what fits `label_pattern`; in a
     folder of labels within that of images, everything.
     """
 
     def __init__(
-        self, root: Path, images: Path, labels: Path, image_pattern: str, label_pattern: str
+        self,
+        root: Path,
+        images: Path,
+        labels: Path,
+        image_pattern: str,
+        label_pattern: str,
+        suffixes: Sequence[str] = IMAGE_SUFFIXES,
     ):
         self.root, self.images, self.labels = root, images, labels
+        self.suffixes = suffixes
         self.image_pattern = image_pattern
         self._listings: dict[Path, dict[tuple[str, str], list[str]]] = {}
         self._is_shared = os.path.samefile(images, labels)
         self._is_within = _below(labels, images) is not None
         self.label_pattern = label_pattern or "{name}.png"
         if self._is_shared and not label_pattern:
-            self.label_pattern = _guess_pattern(_paths_below(images))
+            self.label_pattern = _guess_pattern(_paths_below(images), suffixes)
 
     def find_images(self) -> list[Path]:
         """Return every image, in the order of their names.
@@ -49,7 +56,9 @@ class Layout:
         found = [
             path
             for path in _paths_below(self.images)
-            if is_image(path) and self._name(path) is not None and not self._is_label(path)
+            if is_image(path, self.suffixes)
+            and self._name(path) is not None
+            and not self._is_label(path)
         ]
         return sorted(found, key=lambda path: str(path.with_suffix("")))
 
@@ -107,7 +116,7 @@ class Layout:
     def _named(self, entry: str, problems: list[str]) -> list[Pair]:
         """Return the images that have a name or path, each with its label."""
         images = []
-        if is_image(Path(entry)):
+        if is_image(Path(entry), self.suffixes):
             files = self._files(entry, (self.images, self.root))
             images = [path for path in files if not self._is_label(path)]
         if _leads_out(entry):
@@ -165,7 +174,7 @@ class Layout:
     def _with_stem(self, folder: Path, stem: str) -> list[Path]:
         """Return the images of a folder that have a name without suffix."""
         listing = self._listing(folder)
-        names = [name for suffix in IMAGE_SUFFIXES for name in listing.get((stem, suffix), ())]
+        names = [name for suffix in self.suffixes for name in listing.get((stem, suffix), ())]
         return [folder / name for name in names if not self._is_label(folder / name)]
 
     def _existing(self, path: Path) -> Path | None:
@@ -243,15 +252,17 @@ def _share_a_name(paths: Sequence[Path]) -> str:
     return f"{paths[0]} and {paths[1].name} share a name, so their label is ambiguous"
 
 
-def _guess_pattern(paths: Sequence[Path]) -> str:
+def _guess_pattern(paths: Sequence[Path], suffixes: Sequence[str]) -> str:
     """Return how the labels beside some images are named: the one way that leaves no image over.
 
     Where there is no such way, or several, that is `{name}.png`.
     """
-    images = {str(path.with_suffix("")) for path in paths if is_image(path)}
+    images = {str(path.with_suffix("")) for path in paths if is_image(path, suffixes)}
     pngs = {str(path.with_suffix("")) for path in paths if path.suffix.lower() == ".png"}
     photographs = {
-        str(p.with_suffix("")) for p in paths if is_image(p) and p.suffix.lower() != ".png"
+        str(p.with_suffix(""))
+        for p in paths
+        if is_image(p, suffixes) and p.suffix.lower() != ".png"
     }
     if not pngs or photographs & pngs:
         return "{name}.png"

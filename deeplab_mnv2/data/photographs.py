@@ -1,7 +1,7 @@
 """Photographs in folders: which files are taken for one, and where they are."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from glob import glob, has_magic
 from pathlib import Path, PurePath
@@ -14,9 +14,9 @@ OTHER_SUFFIXES = (
 )
 
 
-def is_image(path: PurePath) -> bool:
+def is_image(path: PurePath, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> bool:
     """Return whether a file has the suffix of an image, in upper or lower case."""
-    return path.suffix.lower() in IMAGE_SUFFIXES
+    return path.suffix.lower() in suffixes
 
 
 def files_below(folder: Path, problems: list[str]) -> list[Path]:
@@ -53,7 +53,9 @@ def files_below(folder: Path, problems: list[str]) -> list[Path]:
     return sorted(files)
 
 
-def find_photographs(argument: str, problems: list[str]) -> Iterator[tuple[Path, Path]]:
+def find_photographs(
+    argument: str, problems: list[str], suffixes: Sequence[str] = IMAGE_SUFFIXES
+) -> Iterator[tuple[Path, Path]]:
     """Yield the images that a file, a folder or a pattern names, each with a folder it is in.
 
     The folder is the one that was named, or the fixed part of the pattern. A file that is named
@@ -64,7 +66,7 @@ def find_photographs(argument: str, problems: list[str]) -> Iterator[tuple[Path,
     if not argument:
         return  # to Python, the working directory
     if os.path.isdir(path):
-        for image in _in_folder(path, problems):
+        for image in _in_folder(path, problems, suffixes):
             yield image, path
     elif os.path.lexists(path):
         yield path, path.parent
@@ -74,20 +76,20 @@ def find_photographs(argument: str, problems: list[str]) -> Iterator[tuple[Path,
             root = root.parent
         for found in _matching(path, root, problems):
             if os.path.isdir(found):
-                for image in _in_folder(found, problems):
+                for image in _in_folder(found, problems, suffixes):
                     yield image, root
             else:
                 yield found, root
 
 
-def _in_folder(folder: Path, problems: list[str]) -> list[Path]:
+def _in_folder(folder: Path, problems: list[str], suffixes: Sequence[str]) -> list[Path]:
     files = files_below(folder, problems)
     if others := [path for path in files if path.suffix.lower() in OTHER_SUFFIXES]:
         problems.append(
             f"{folder} holds {len(others)} files, such as {others[0]}, in formats that are not "
             "searched for; convert them to JPEG or PNG."
         )
-    return [path for path in files if is_image(path)]
+    return [path for path in files if is_image(path, suffixes)]
 
 
 def _matching(pattern: Path, root: Path, problems: list[str]) -> list[Path]:

@@ -9,8 +9,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from deeplab_mnv2.config import ClassificationEvaluationConfig
-from deeplab_mnv2.data.decode import read_image
+from deeplab_mnv2.config import BackboneConfig, ClassificationEvaluationConfig
+from deeplab_mnv2.data.bands import network_image, suffixes_for
 from deeplab_mnv2.data.photographs import files_below, is_image
 from deeplab_mnv2.data.shapes import Shapes
 from deeplab_mnv2.errors import UserError
@@ -25,7 +25,7 @@ from deeplab_mnv2.weights.naming import SCALING
 # each of its pixels, a classifier's image is one answer alone.
 CHECKED, CALIBRATED = {"segmentation": 8, "classification": 32, "detection": 16}, 100
 
-# From a photograph (H, W, 3) uint8 to what of it the network sees, of the size of its images.
+# From an image (H, W, C) uint8 to what of it the network sees, of the size of its images.
 Fit = Callable[[np.ndarray], np.ndarray]
 
 
@@ -46,9 +46,9 @@ def preparation(source: Weights, target: Target) -> tuple[Fit, Mapping[str, Any]
 
 
 def read_or_draw(
-    target: Target, folder: Path | None, fit: Fit, checked: int, calibrated: int
+    source: Weights, target: Target, folder: Path | None, fit: Fit, checked: int, calibrated: int
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Return the images to check on and those to calibrate with, (1, H, W, 3) uint8 each.
+    """Return the images to check on and those to calibrate with, (1, H, W, C) uint8 each.
 
     Raises:
         UserError: some are to calibrate with but there is no folder, or it cannot be used.
@@ -56,37 +56,41 @@ def read_or_draw(
     if folder is None:
         if calibrated:
             raise UserError("int8 needs --calibration FOLDER, with images of the training split.")
-        return draw_images(checked, max(target.size), fit), []
-    found = read_images(folder, checked + calibrated, fit)
+        return draw_images(checked, max(target.size), fit, source.config.in_channels), []
+    found = read_images(folder, checked + calibrated, fit, source.config)
     # Ranges come from other images than the check, where there are enough.
     step = max(1, len(found) // checked)
     return found[::step], [image for i, image in enumerate(found) if i % step] or found
 
 
-def read_images(folder: Path, count: int, fit: Fit) -> list[np.ndarray]:
-    """Return up to `count` photographs spread over a folder, each (1, H, W, 3) uint8.
+def read_images(folder: Path, count: int, fit: Fit, config: BackboneConfig) -> list[np.ndarray]:
+    """Return up to `count` images spread over a folder, each (1, H, W, C) uint8.
 
     Raises:
         UserError: the folder holds no images, or one of them is damaged.
     """
     problems: list[str] = []
-    paths = [path for path in files_below(folder, problems) if is_image(path)]
+    paths = [path for path in files_below(folder, problems) if is_image(path, suffixes_for(config))]
     if problems:
         raise UserError(problems[0])
     if not paths:
         raise UserError(f"{folder} holds no images; give --calibration a folder that does.")
     chosen = {round(i) for i in np.linspace(0, len(paths) - 1, count)}
-    return [fit(read_image(paths[index]))[None] for index in sorted(chosen)]
+    return [fit(network_image(paths[index], config))[None] for index in sorted(chosen)]
 
 
-def draw_images(count: int, side: int, fit: Fit) -> list[np.ndarray]:
-    """Return scenes of the embedded data set, drawn at side x side, each (1, H, W, 3) uint8."""
+def draw_images(count: int, side: int, fit: Fit, channels: int) -> list[np.ndarray]:
+    """Return scenes of the embedded data set, drawn at side x side, each (1, H, W, C) uint8.
+
+    Other channels than three are red, green, blue, red and so on.
+    """
     source = Shapes(split="val", length=count, size=side).open()
-    return [fit(source[index]["image"])[None] for index in range(count)]
+    images = (source[index]["image"][..., np.arange(channels) % 3] for index in range(count))
+    return [fit(image)[None] for image in images]
 
 
 def padded(image: np.ndarray, size: tuple[int, int], mean_pixel: tuple[int, ...]) -> np.ndarray:
-    """Return an image of another size (H, W, 3), for segmentation.
+    """Return an image of another size (H, W, C), for segmentation.
 
     A larger one is scaled down; the rest, at the bottom and right, is the mean pixel.
     """
@@ -94,7 +98,8 @@ def padded(image: np.ndarray, size: tuple[int, int], mean_pixel: tuple[int, ...]
     if scale < 1:
         shape = [max(1, round(n * scale)) for n in image.shape[1::-1]]
         image = cv2.resize(image, shape, interpolation=cv2.INTER_AREA)
-    canvas = np.empty((*size, 3), np.uint8)
+        image = image.reshape(*image.shape[:2], -1)  # a single band has lost its axis
+    canvas = np.empty((*size, image.shape[2]), np.uint8)
     canvas[:] = mean_pixel
     canvas[: image.shape[0], : image.shape[1]] = image
     return canvas

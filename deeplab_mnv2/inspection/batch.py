@@ -15,7 +15,7 @@ from deeplab_mnv2.inspection.contact_sheet import Tile
 
 
 def read_batch(path: Path) -> dict[str, np.ndarray]:
-    """Return a batch that training left: `image` (B, H, W, 3), `label` (B, H, W), `name` (B,).
+    """Return a batch that training left: `image` (B, H, W, C), `label` (B, H, W), `name` (B,).
 
     Raises:
         UserError: the file is missing, damaged or holds something else.
@@ -25,8 +25,8 @@ def read_batch(path: Path) -> dict[str, np.ndarray]:
     if (
         image.dtype != np.uint8
         or label.dtype != np.uint8
-        or image.shape != (*label.shape, 3)
         or label.ndim != 3
+        or image.shape[:-1] != label.shape
         or name.shape != label.shape[:1]
     ):
         raise UserError(

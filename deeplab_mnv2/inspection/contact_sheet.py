@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from deeplab_mnv2.config import IGNORE_LABEL
+from deeplab_mnv2.data.bands import in_colour
 from deeplab_mnv2.tasks.segmentation.drawing import overlay
 
 _COLUMNS, _SIDE, _GAP = 4, 320, 12
@@ -17,7 +18,7 @@ _INK, _PAPER, _EMPTY = (20, 20, 20), (255, 255, 255), (220, 220, 220)
 
 @dataclasses.dataclass
 class Tile:
-    """An image (H, W, 3) and its label (H, W), either None where it cannot be read."""
+    """An image (H, W, bands) and its label (H, W), either None where it cannot be read."""
 
     image: np.ndarray | None
     label: np.ndarray | None
@@ -53,6 +54,7 @@ def _picture(tile: Tile) -> Image.Image:
     if image is None:
         assert label is not None
         image = np.full((label.shape[0], label.shape[1], 3), _EMPTY, np.uint8)
+    image = in_colour(image)
     if label is not None:
         height, width, _ = image.shape
         if label.shape != (height, width):

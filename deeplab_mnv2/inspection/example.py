@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from deeplab_mnv2.config import IGNORE_LABEL
+from deeplab_mnv2.data.bands import read_bands
 from deeplab_mnv2.data.decode import (
     DAMAGE,
     open_image,
@@ -76,6 +77,8 @@ _PADDING = np.array([(0, 0, 0), (124, 116, 104), (127, 127, 127), (128, 128, 128
 # Narrower frames, in pixels and as share of the side, are the camera's or the scanner's. JPEG
 # blurs the edge of a frame within a block of 8 pixels, and its grey levels by 2.
 _FRAME_PIXELS, _FRAME_SHARE, _FRAME_BLUR = 8, 0.05, 2
+# Of photographs, and of the bands of others.
+_IMAGE_TYPES = tuple(map(np.dtype, (np.uint8, np.uint16, np.float32)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,10 +111,12 @@ class Examination:
     grey_label: bool = False
 
 
-def examine_files(image_path: Path, label_path: Path, meaning: LabelValues) -> Examination:
-    """Return what an image file and its label file hold."""
+def examine_files(
+    image_path: Path, label_path: Path, meaning: LabelValues, bands: int = 0
+) -> Examination:
+    """Return what an image file, with `bands` or a photograph (0), and its label file hold."""
     found = Examination(printable(image_path.stem), [])
-    image = _examine_image(image_path, found.findings)
+    image = _examine_image(image_path, found.findings, bands)
     label = _examine_label(label_path, found, meaning)
     names = printable(image_path), printable(label_path)
     _examine_arrays(found, image, label, *names, meaning)
@@ -125,7 +130,8 @@ def examine_example(example: Any, num_classes: int, where: str) -> Examination:
     image, label = example_arrays(example)
     if image is None or label is None:
         message = (
-            f"{where} holds {_described(example)}; a data set gives image (H, W, 3) uint8, label "
+            f"{where} holds {_described(example)}; a data set gives image (H, W, 3) uint8, or "
+            "(H, W, bands) uint8, uint16 or float32, label "
             "(H, W) uint8 and name."
         )
         found.findings.append(Finding("example", name, message))
@@ -135,10 +141,11 @@ def examine_example(example: Any, num_classes: int, where: str) -> Examination:
 
 
 def example_arrays(example: Any) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Return the image (H, W, 3) and the label (H, W) of an example, None for another form."""
+    """Return image (H, W, bands) and label (H, W) of an example, None for one of another form."""
     if not isinstance(example, Mapping):
         return None, None
-    return _array(example, 3), _array(example, 2)
+    image = _array(example, "image", 3, _IMAGE_TYPES)
+    return image, _array(example, "label", 2, (np.dtype(np.uint8),))
 
 
 def examine_failure(error: UserError, split: str, kind: str) -> Examination:
@@ -146,13 +153,15 @@ def examine_failure(error: UserError, split: str, kind: str) -> Examination:
     return Examination(split, [Finding(_kind(error, kind), split, str(error))])
 
 
-def _examine_image(path: Path, findings: list[Finding]) -> np.ndarray | None:
+def _examine_image(path: Path, findings: list[Finding], bands: int) -> np.ndarray | None:
     where = printable(path)
 
     def add(kind: str, what: str) -> None:
         findings.append(Finding(kind, where, f"{where} {what}."))
 
     try:
+        if bands:
+            return read_bands(path, bands)
         image = read_image(path)
         with open_image(path) as header:
             sixteen = header.format == "PNG" and png_bit_depth(path) == 16
@@ -260,6 +269,8 @@ def is_padding_labelled(image: np.ndarray, label: np.ndarray) -> bool:
     alike on opposite sides, and ends at once along its whole length: before a black background,
     a photograph begins bit by bit. No image of VOC has one.
     """
+    if image.shape[2] != 3 or image.dtype != np.uint8:
+        return False
     colour = image[-1, -1].astype(np.int16)
     if np.abs(_PADDING - colour).max(axis=1).min() > _FRAME_BLUR:
         return False
@@ -276,11 +287,13 @@ def is_padding_labelled(image: np.ndarray, label: np.ndarray) -> bool:
     return False
 
 
-def _array(example: Mapping[str, Any], dimensions: int) -> np.ndarray | None:
-    value = example.get("image" if dimensions == 3 else "label")
-    if not isinstance(value, np.ndarray) or value.dtype != np.uint8 or not value.size:
+def _array(
+    example: Mapping[str, Any], key: str, dimensions: int, types: Sequence[np.dtype]
+) -> np.ndarray | None:
+    value = example.get(key)
+    if not isinstance(value, np.ndarray) or value.dtype not in types or not value.size:
         return None
-    return value if value.ndim == dimensions and value.shape[2:] in ((), (3,)) else None
+    return value if value.ndim == dimensions else None
 
 
 def _described(example: Any) -> str:

@@ -11,6 +11,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from deeplab_mnv2.config import IGNORE_LABEL, DataSet, Source
+from deeplab_mnv2.data.bands import read_bands
 from deeplab_mnv2.data.decode import read_image
 from deeplab_mnv2.data.folder import Folder
 from deeplab_mnv2.data.label_files import LabelValues, read_values, to_colour
@@ -60,7 +61,8 @@ class Survey:
             read = functools.partial(read_values, in_colour=meaning.in_colour)
             label = _readable(read, entry[1])
             label = None if label is None else class_ids(label, *meaning.to_classes(label), meaning)
-            return _readable(read_image, entry[0]), label
+            image = _readable(functools.partial(_read, bands=_bands(self.data_set)), entry[0])
+            return image, label
         example = _readable(self.source.__getitem__, entry) if self.source else None
         return example_arrays(example) if example else (None, None)
 
@@ -93,7 +95,7 @@ def survey(
         if isinstance(entry, UserError):
             return examine_failure(entry, data_set.split, "split entry")
         if isinstance(entry, tuple):
-            return examine_files(*entry, meaning)
+            return examine_files(*entry, meaning, _bands(data_set))
         assert source is not None  # only files do without
         try:
             return examine_example(
@@ -184,7 +186,7 @@ def quick_check(data_set: DataSet, *, samples: int = 64, threads: int = 2) -> li
             f"Every label sampled from {data_set.split} is unlabelled (255) everywhere; check the "
             "folder of labels."
         )
-    warnings = [finding.message for finding in findings if finding.severity == "warning"]
+    warnings = _one_of_each_kind([f for f in findings if f.severity == "warning"])
     warnings += [f.message for f in sample.findings if f.kind == "some black and white"]
     if len(found) == 1:
         warnings.append(
@@ -198,6 +200,27 @@ def quick_check(data_set: DataSet, *, samples: int = 64, threads: int = 2) -> li
 def _is_files(data_set: DataSet) -> TypeGuard[Folder]:
     """Return whether the examples are what is in files, not what a subclass makes of them."""
     return isinstance(data_set, Folder) and type(data_set).open is Folder.open
+
+
+def _one_of_each_kind(findings: Sequence[Finding]) -> list[str]:
+    """Return the first sentence of each kind, and how many more there are."""
+    more, first = Counter(), {}
+    for finding in findings:
+        more[finding.kind] += finding.kind in first
+        first.setdefault(finding.kind, finding.message)
+    return [
+        f"{message} The same of {more[kind]} more in the sample." if more[kind] else message
+        for kind, message in first.items()
+    ]
+
+
+def _bands(data_set: DataSet) -> int:
+    """Return how many bands the images in files have; 0 where they are photographs."""
+    return data_set.bands if _is_files(data_set) else 0
+
+
+def _read(path: Path, bands: int) -> np.ndarray:
+    return read_bands(path, bands) if bands else read_image(path)
 
 
 def _meaning(data_set: DataSet) -> LabelValues:

@@ -13,6 +13,7 @@ from deeplab_mnv2.data.pipeline import training_batches
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.tasks.task import Task
 from deeplab_mnv2.weights.activation_ranges import measure_ranges
+from deeplab_mnv2.weights.channels import adapt_to_channels
 from deeplab_mnv2.weights.model_weights import Weights, number_classes, variables
 from deeplab_mnv2.weights.naming import part_of
 
@@ -35,13 +36,18 @@ def load_initial_weights(model: Any, config: Config, task: Task, source: Source)
     Raises:
         UserError: the file cannot be read, or a part that is asked for does not fit.
     """
-    found = weights.read(config.train.init_weights)
+    found, said = weights.read(config.train.init_weights), []
+    if found.config.in_channels == 3 != model.config.in_channels:
+        found = adapt_to_channels(found, model.config)
+        said.append(
+            f"the stem's kernels for red, green and blue serve {model.config.in_channels} channels"
+        )
     parts, reason = config.train.init_parts, "not named in train.init_parts"
     if not parts:
         reason = _why_other_head(model.config, found, config.data.train.class_names)
         parts = ("backbone",) if reason else PARTS
-    said = weights.fill(model, found, parts)
-    messages = [_describe(model, found, parts, reason, bool(said)), *said]
+    fresh = weights.fill(model, found, parts)
+    messages = [_describe(model, found, parts, reason, bool(fresh)), *said, *fresh]
     if found.provenance.get("norm") == "folded":
         # The file's norm is folded into its kernels. Training normalises by the batch, so it
         # needs statistics that belong to the network: measured here, the function unchanged.

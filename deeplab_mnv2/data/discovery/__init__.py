@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from deeplab_mnv2.config import DataSet
+from deeplab_mnv2.data.bands import SUFFIXES
 from deeplab_mnv2.data.classes import BACKGROUND
 from deeplab_mnv2.data.coco_masks import CocoMasks
+from deeplab_mnv2.data.discovery.bands import find_bands
 from deeplab_mnv2.data.discovery.classes import CLASS_FILE, COLOUR_FILES, VOID, find_classes, listed
 from deeplab_mnv2.data.discovery.splits import (
     Group,
@@ -17,9 +19,9 @@ from deeplab_mnv2.data.discovery.splits import (
     grouped,
     template,
 )
-from deeplab_mnv2.data.folder import Folder, is_voc, read_class_names
+from deeplab_mnv2.data.folder import Folder, is_voc
 from deeplab_mnv2.data.labelme import IGNORED, OUTSIDE, Labelme, labels_of, read_labelme
-from deeplab_mnv2.data.lists import read_lines
+from deeplab_mnv2.data.lists import read_class_names, read_lines
 from deeplab_mnv2.data.photographs import files_below, is_image
 from deeplab_mnv2.data.yolo_masks import YoloMasks
 from deeplab_mnv2.errors import UserError
@@ -74,23 +76,31 @@ def discover(root: str) -> Found:
         return _coco(folder, found)
     if found := [path for path in files if _is_yolo(path)]:
         return _yolo(folder, found)
-    return _folders(folder, [path for path in files if is_image(path)])
+    return _folders(folder, [path for path in files if is_image(path, SUFFIXES)])
 
 
 def _folders(root: Path, images: list[Path]) -> Found:
     """Return what is in folders of images and of label PNGs."""
     pair = find_pair(root, images)
     train, val, told = choose_splits(pair.splits)
+    bands = find_bands(path for path in images if _folder_of(path, root) == pair.images)
     layout = Folder(
         root=str(root),
         images=pair.images,
         labels=pair.labels,
         lists="",
         label_pattern=pair.pattern,
+        bands=bands,
         long_side=LONG_SIDE,
     )
     where = f"images in {pair.images}, labels in {pair.labels}"
-    return _with_classes(layout, train, val, (where, told))
+    said = (where, f"images of {bands} bands") if bands else (where,)
+    return _with_classes(layout, train, val, (*said, told))
+
+
+def _folder_of(path: Path, root: Path) -> str:
+    """Return the folder that a file is in, with `{split}` in it."""
+    return template(path.parent.relative_to(root))[0]
 
 
 def _voc(root: Path) -> Found:

@@ -9,14 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from deeplab_mnv2.config import IGNORE_LABEL
-from deeplab_mnv2.data.folder import read_class_names
 from deeplab_mnv2.data.label_files import (
     LabelInColourError,
     Value,
     read_values,
     to_colour,
 )
-from deeplab_mnv2.data.lists import read_lines
+from deeplab_mnv2.data.lists import read_class_names, read_lines
 from deeplab_mnv2.errors import UserError
 
 CLASS_FILE = "classes.txt"

@@ -108,6 +108,8 @@ def find_pair(root: Path, images: Sequence[Path]) -> Pair:
                 found += [Pair(folder, other, pattern, splits)] if pattern else []
     # Drawn images look like labels too; but where one of two folders does not, it is the images.
     best = [pair for pair in found if not likely[pair.images]] or found
+    # Arrays beside photographs are what somebody computed of them.
+    best = [pair for pair in best if not _are_arrays(groups[pair.images])] or best
     if len(best) > 1:
         ways = " or ".join(f"{pair.labels} labels {pair.images}" for pair in best[:3])
         raise UserError(
@@ -135,6 +137,10 @@ def _sample(group: Group) -> list[Path]:
         for files in group.values()
         for index in np.linspace(0, len(files) - 1, min(_SAMPLE, len(files))).astype(int)
     ]
+
+
+def _are_arrays(group: Group) -> bool:
+    return all(path.suffix.lower() == ".npy" for files in group.values() for path in files)
 
 
 def _are_labels(paths: Sequence[Path]) -> bool:

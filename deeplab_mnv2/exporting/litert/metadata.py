@@ -18,7 +18,9 @@ SCALING = "scaling"
 _IDENTIFIER = b"M001"
 _LABEL_FILE = "labels.txt"
 # Members of the schema's unions and enumerations.
-_IMAGE_PROPERTIES, _RGB, _NORMALIZATION_OPTIONS = 2, 1, 1
+_IMAGE_PROPERTIES, _NORMALIZATION_OPTIONS = 2, 1
+# By the number of channels; 0 is unknown.
+_COLOUR_SPACES = {3: 1, 1: 2}
 _BOUNDING_BOX_PROPERTIES, _BOUNDARIES = 3, 1
 # Where left, top, right and bottom stand in our boxes, which begin with ymin.
 _ORDER_OF_SIDES = (1, 0, 3, 2)
@@ -58,7 +60,8 @@ def _schema_metadata(model: BackboneConfig, target: Target) -> bytes:
         purpose = "Semantic segmentation of photographs."
         made = "padded at the bottom and right with the mean pixel"
     builder = flatbuffers.Builder(1024)
-    images = _table(builder, 2, {0: ("int8", _RGB)})  # ImageProperties
+    colours = _COLOUR_SPACES.get(model.in_channels, 0)
+    images = _table(builder, 2, {0: ("int8", colours)})  # ImageProperties
     content = _table(  # Content
         builder, 3, {0: ("uint8", _IMAGE_PROPERTIES), 1: ("offset", images)}
     )
@@ -70,7 +73,11 @@ def _schema_metadata(model: BackboneConfig, target: Target) -> bytes:
     image = _tensor(
         builder,
         "image",
-        "RGB image of {} x {} pixels (height, width), {}.".format(*target.size, made),
+        "{} of {} x {} pixels (height, width), {}.".format(
+            "RGB image" if model.in_channels == 3 else f"Image of {model.in_channels} bands",
+            *target.size,
+            made,
+        ),
         {3: content, 4: _vector(builder, [unit])},
     )
     if target.box_rules is not None:

@@ -13,6 +13,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from deeplab_mnv2.config import DataSet, EvaluationConfig
+from deeplab_mnv2.data.bands import in_colour
 from deeplab_mnv2.data.pipeline import Chosen, evaluation_batches
 from deeplab_mnv2.evaluation.calibration import calibration
 from deeplab_mnv2.evaluation.protocol import stamped
@@ -240,7 +241,7 @@ class SegmentationEvaluator:
                 pictures.append(
                     Picture(
                         batch["name"][row],
-                        batch["image"][row, :height, :width],
+                        in_colour(batch["image"][row, :height, :width]),
                         batch["label"][row, :height, :width],
                         np.asarray(prediction)[row, :height, :width],
                         counts.confusions[index],

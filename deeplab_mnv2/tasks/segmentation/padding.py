@@ -8,7 +8,7 @@ import numpy as np
 
 from deeplab_mnv2.config import IGNORE_LABEL, DeepLabConfig, EvaluationConfig
 from deeplab_mnv2.tasks.segmentation.object_sizes import object_sizes
-from deeplab_mnv2.tasks.segmentation.transforms import boundary_band, check_example, pad
+from deeplab_mnv2.tasks.segmentation.transforms import boundary_band, checked_example, pad
 
 # What the images are filled with that complete a short batch.
 FILL = {"label": IGNORE_LABEL}
@@ -27,7 +27,7 @@ _STEP = 512
 class PrepareForScoring:
     """Maps an example to arrays of one of few shapes; runs on the reader threads.
 
-    `image` (H, W, 3) uint8 padded with the mean pixel, `label` (H, W) uint8 padded with 255,
+    `image` (H, W, C) uint8 padded with the mean pixel, `label` (H, W) uint8 padded with 255,
     `band` (H, W) uint8 of `boundary_band`, `object_size` (H, W) uint8 and `objects` (3, C) of
     `object_sizes`, and the list entry `size` (h, w).
     """
@@ -36,8 +36,7 @@ class PrepareForScoring:
     model: DeepLabConfig
 
     def __call__(self, example: Mapping[str, Any]) -> dict[str, Any]:
-        check_example(example, self.model.num_classes)
-        image, label = example["image"], example["label"]
+        image, label = checked_example(example, self.model)
         stride = self.config.output_stride or self.model.output_stride
         shape = padded_shape(label.shape, self.config.pad_sizes, stride)
         # Before padding: the frame's edge is not an object's boundary.

@@ -20,6 +20,7 @@ from PIL import Image
 
 from deeplab_mnv2 import weights
 from deeplab_mnv2.config import PAD_SIZES
+from deeplab_mnv2.data.bands import in_colour
 from deeplab_mnv2.data.decode import Photo
 from deeplab_mnv2.data.palette import voc_palette
 from deeplab_mnv2.errors import UserError
@@ -130,7 +131,7 @@ class Segmenter:
     `load` has their names from the file.
 
     Raises:
-        UserError: the network takes no colour images, or has another number of classes.
+        UserError: the network has another number of classes.
     """
 
     def __init__(
@@ -144,11 +145,6 @@ class Segmenter:
         flip: bool = False,
     ):
         config = model.config
-        if config.in_channels != 3:
-            raise UserError(
-                f"The network takes images of {config.in_channels} channels, but photographs "
-                "have 3; call the network itself on arrays."
-            )
         self.class_names = tuple(class_names) or number_classes(config.num_classes)
         if len(self.class_names) != config.num_classes:
             raise UserError(
@@ -192,6 +188,9 @@ class Segmenter:
 
     def __call__(self, photo: Photo, *, probabilities: bool = False) -> Segmentation:
         """Return the segmentation of a file, a PIL image or an array (H, W, 3) uint8 RGB.
+
+        A network of other channels takes images of as many (`data.bands`); in the result, `photo`
+        is a picture of them.
 
         Raises:
             UserError: the file is missing or damaged, or the array is of another form.
@@ -260,7 +259,7 @@ class Segmenter:
             size = min(self._batch_size, fitting)
             for group in _groups(windows, size):
                 # A short batch is filled up, so that one batch size is compiled a shape.
-                images = np.zeros((size, *shape, 3), np.uint8)
+                images = np.zeros((size, *shape, self._config.in_channels), np.uint8)
                 for row, (canvas, corner) in enumerate(group):
                     images[row] = canvas.window(corner)
                 batches.append((group, self._head_logits(images)))
@@ -274,7 +273,8 @@ class Segmenter:
                 canvas.add(corner, found)
         for canvas in canvases:
             label, shares = canvas.paint(probabilities)
-            yield Segmentation(canvas.photo, label, self.class_names, shares, canvas.path)
+            photo = in_colour(canvas.photo)
+            yield Segmentation(photo, label, self.class_names, shares, canvas.path)
 
 
 def _groups(items: Iterable[T], size: int) -> Iterator[list[T]]:

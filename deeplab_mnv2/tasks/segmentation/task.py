@@ -14,7 +14,7 @@ from deeplab_mnv2.config import Config, DataConfig, DeepLabConfig, EvaluationCon
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.tasks.segmentation.evaluator import SegmentationEvaluator
 from deeplab_mnv2.tasks.segmentation.losses import loss_sums
-from deeplab_mnv2.tasks.segmentation.transforms import augment, check_example
+from deeplab_mnv2.tasks.segmentation.transforms import augment, checked_example
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,11 +29,11 @@ class SegmentationTask:
         return DeepLab(self.model, rngs=rngs)
 
     def augment(self, example: Mapping[str, Any], rng: np.random.Generator) -> dict[str, Any]:
-        """Return `image` (crop, crop, 3) uint8 and `label` (crop, crop) uint8."""
-        check_example(example, self.model.num_classes)
+        """Return `image` (crop, crop, in_channels) uint8 and `label` (crop, crop) uint8."""
+        image, label = checked_example(example, self.model)
         data = self.config.data
         assert isinstance(data, DataConfig)  # the config's check has seen to it
-        image, label = augment(example["image"], example["label"], rng, data, self.model.mean_pixel)
+        image, label = augment(image, label, rng, data, self.model.mean_pixel)
         return {"image": image, "label": label}
 
     def loss(

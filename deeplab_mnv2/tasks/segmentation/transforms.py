@@ -1,7 +1,7 @@
 """Augmentation and padding of one example, in plain numpy and OpenCV.
 
-An example is `image` (H, W, 3) uint8 and `label` (H, W) uint8. Images stay uint8 up to the
-device, where they are normalised.
+An example is `image` (H, W, C) uint8, of photographs RGB, and `label` (H, W) uint8. Images stay
+uint8 up to the device, where they are normalised.
 """
 
 from collections.abc import Mapping
@@ -10,40 +10,54 @@ from typing import Any
 import cv2
 import numpy as np
 
-from deeplab_mnv2.config import IGNORE_LABEL, DataConfig
+from deeplab_mnv2.config import IGNORE_LABEL, DataConfig, DeepLabConfig
+from deeplab_mnv2.data.bands import grey_levels
 from deeplab_mnv2.data.colours import distort_colours
 from deeplab_mnv2.errors import UserError
 
+# That OpenCV samples at once.
+_MOST_CHANNELS = 4
 
-def check_example(example: Mapping[str, Any], num_classes: int) -> None:
-    """Check an example of any data set before it is trained on or scored.
+
+def checked_example(
+    example: Mapping[str, Any], model: DeepLabConfig
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return image (H, W, model.in_channels) and label (H, W), both uint8, of any data set.
 
     Raises:
         UserError: image or label is missing, of another shape or type, or the label holds an id
             that is neither a class nor 255.
     """
-    name = example.get("name", "An example")
-    for key, ndim in (("image", 3), ("label", 2)):
+    name, channels, num_classes = (
+        example.get("name", "An example"),
+        model.in_channels,
+        model.num_classes,
+    )
+    types = {"image": ("uint8", "uint16", "float32"), "label": ("uint8",)}
+    for key, expected in (("image", f"(H, W, {channels})"), ("label", "(H, W)")):
         array = example.get(key)
-        if not isinstance(array, np.ndarray) or array.dtype != np.uint8 or array.ndim != ndim:
-            found = getattr(array, "dtype", type(array).__name__)
-            shape = getattr(array, "shape", "")
-            expected = "(H, W, 3)" if ndim == 3 else "(H, W)"
+        found = str(getattr(array, "dtype", type(array).__name__))
+        shape = getattr(array, "shape", "")
+        if found not in types[key] or len(shape) != expected.count(",") + 1:
             raise UserError(
                 f"{name} has the {key} {found}{shape}; the data set must give {expected} uint8."
             )
     image, label = example["image"], example["label"]
-    if image.shape != (*label.shape, 3) or not label.size:
+    if channels == 1 and image.shape[2] == 3:
+        image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
+    if image.shape != (*label.shape, channels) or not label.size:
         raise UserError(
             f"{name} has an image of shape {image.shape} and a label of shape {label.shape}; they "
-            "must be (H, W, 3) and (H, W)."
+            f"must be (H, W, {channels}), of model.in_channels={channels}, and (H, W)."
         )
+    image = grey_levels(image, model.value_range, name)
     largest = int(np.where(label == IGNORE_LABEL, 0, label).max())
     if largest >= num_classes:
         raise UserError(
             f"{name} holds the label id {largest}, but there are {num_classes} classes (0 to "
             f"{num_classes - 1}, and 255 for unlabelled); correct the labels or the class list."
         )
+    return image, label
 
 
 def augment(
@@ -53,7 +67,7 @@ def augment(
     config: DataConfig,
     mean_pixel: tuple[int, ...],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return a random (crop, crop, 3) image and (crop, crop) label.
+    """Return a random (crop, crop, C) image and (crop, crop) label.
 
     TensorFlow DeepLab's recipe: random scale, pad at the bottom and right with the mean pixel
     and 255, random crop, flip.
@@ -101,25 +115,31 @@ def scale_pad_crop(
     step_x = (width - 1) / max(new_width - 1, 1)
     # From crop pixel to source pixel.
     matrix = np.array([[step_x, 0, left * step_x], [0, step_y, top * step_y]])
-    common = {"M": matrix, "dsize": (crop_size, crop_size)}
-    crop = cv2.warpAffine(
-        image,
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REPLICATE,
-        **common,
-    )
-    crop_label = cv2.warpAffine(
-        label,
-        flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REPLICATE,
-        **common,
-    )
+    crop = _sample(image, matrix, crop_size, cv2.INTER_LINEAR)
+    crop_label = _sample(label[..., None], matrix, crop_size, cv2.INTER_NEAREST)[..., 0]
     # Replicated edges beyond the scaled image become padding.
     crop[new_height - top :] = mean_pixel
     crop[:, new_width - left :] = mean_pixel
     crop_label[new_height - top :] = IGNORE_LABEL
     crop_label[:, new_width - left :] = IGNORE_LABEL
     return crop, crop_label
+
+
+def _sample(image: np.ndarray, matrix: np.ndarray, side: int, interpolation: int) -> np.ndarray:
+    """Return (side, side, C) of an image (H, W, C), whose last rows and columns go on for ever."""
+    channels = image.shape[2]
+    # OpenCV samples four channels at most, and drops the axis of a single one.
+    parts = [
+        cv2.warpAffine(
+            image[..., first : first + _MOST_CHANNELS],
+            M=matrix,
+            dsize=(side, side),
+            flags=interpolation | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        ).reshape(side, side, -1)
+        for first in range(0, channels, _MOST_CHANNELS)
+    ]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
 
 
 def pad(

@@ -10,7 +10,8 @@ import numpy as np
 from jax import Array
 
 from deeplab_mnv2.config import ModelConfig
-from deeplab_mnv2.data.decode import Photo, photo_pixels, scale_down
+from deeplab_mnv2.data.bands import network_image
+from deeplab_mnv2.data.decode import Photo, scale_down
 from deeplab_mnv2.models.layers import sample_positions
 from deeplab_mnv2.tasks.segmentation.padding import padded_shape
 
@@ -26,7 +27,7 @@ class Canvas:
     """A photograph on its way through the network, window by window."""
 
     def __init__(self, photo: Photo, config: ModelConfig, long_side: int, pad_sizes: Sequence[int]):
-        self.photo = photo_pixels(photo)
+        self.photo = network_image(photo, config)
         self.path = Path(photo) if isinstance(photo, str | os.PathLike) else None
         self.config = config
         self.scaled = scale_down(self.photo, long_side)
@@ -47,10 +48,10 @@ class Canvas:
         return ((top, left) for top in self.starts[0] for left in self.starts[1])
 
     def window(self, corner: tuple[int, int]) -> np.ndarray:
-        """Return the pixels (*shape, 3) at a corner, padded with the mean pixel."""
+        """Return the pixels (*shape, in_channels) at a corner, padded with the mean pixel."""
         top, left = corner
         found = self.scaled[top : top + self.shape[0], left : left + self.shape[1]]
-        window = np.empty((*self.shape, 3), np.uint8)
+        window = np.empty((*self.shape, self.config.in_channels), np.uint8)
         window[:] = self.config.mean_pixel
         window[: found.shape[0], : found.shape[1]] = found
         return window
