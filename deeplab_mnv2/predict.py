@@ -6,8 +6,9 @@ FILE is also a run, RUN@best, a folder or hf://owner/name; by default it is the 
 which segments. IMAGE is a file, a folder, a pattern in quotes ('*.jpg'), or - for a list on
 standard input. Segmentation leaves NAME.png, a palette PNG of class ids, NAME_overlay.jpg and, with
 the share of each class, predictions.csv in the output folder; NAME keeps the folders that tell
-images apart. Of a video it leaves NAME_overlay.mp4 and NAME.csv, with a row for each class of each
-frame. Classification leaves predictions.csv, the five likeliest classes of each image; detection
+images apart. Of a video, of camera:0 or of a stream's address it leaves NAME_overlay.mp4 and
+NAME.csv, with a row for each class of each frame; Ctrl-C ends what does not end by itself.
+Classification leaves predictions.csv, the five likeliest classes of each image; detection
 NAME_overlay.jpg, detections.csv and, in COCO's format, detections.json.
 """
 
@@ -38,7 +39,12 @@ from deeplab_mnv2.tasks.detection.detector import SHOWN_SCORE, Detector
 from deeplab_mnv2.tasks.detection.predictions import find_objects
 from deeplab_mnv2.tasks.segmentation.predictions import SUFFIXES, segment, write_submission
 from deeplab_mnv2.tasks.segmentation.segmenter import LONG_SIDE, Segmenter
-from deeplab_mnv2.tasks.segmentation.video import frame_count, is_video, segment_video
+from deeplab_mnv2.tasks.segmentation.video import (
+    frame_count,
+    is_video,
+    result_name,
+    segment_video,
+)
 
 
 def find_images(
@@ -93,7 +99,7 @@ def main(arguments: list[str]) -> None:
     if not given.output:
         raise UserError("Give --output DIR, the folder for the results.")
     output = Path(given.output)
-    videos = [Path(argument) for argument in arguments if is_video(argument)]
+    videos = [argument for argument in arguments if is_video(argument)]
     source = weights.read(command.weights_source(str(weights.PACKAGED)))
     images = [argument for argument in arguments if not is_video(argument)]
     results, misses = find_images(images, output, suffixes_for(source.config))
@@ -165,7 +171,7 @@ def _segmenter(source: weights.Weights) -> Segmenter:
 
 
 def _predict_videos(
-    source: weights.Weights, videos: list[Path], output: Path, progress: Progress
+    source: weights.Weights, videos: list[str], output: Path, progress: Progress
 ) -> list[str]:
     """Write the results of each video; return a sentence for each that cannot be read.
 
@@ -174,14 +180,15 @@ def _predict_videos(
     """
     if source.kind != "segmentation":
         raise UserError(f"Videos are for segmentation, these weights are for {source.kind}.")
-    if len({video.stem for video in videos}) < len(videos):
+    if len({*map(result_name, videos)}) < len(videos):
         raise UserError("Two videos of one name would share their results; rename one of them.")
     segmenter = _segmenter(source)
     failures = []
     for video in videos:
         task = progress.add_task("", total=frame_count(video))
         try:
-            segment_video(segmenter, video, output / video.stem, partial(progress.advance, task))
+            result = output / result_name(video)
+            segment_video(segmenter, video, result, partial(progress.advance, task))
         except UserError as error:
             failures.append(str(error))
     return failures

@@ -86,6 +86,7 @@ def _train(config: Config, workdir: Path) -> Evaluation:
                 active=jax.process_index() == 0,
                 wandb_project=config.train.wandb_project,
                 settings=settings,
+                score=f"val_{task.score}",
             ) as log:
                 for message in messages:
                     log.say(message)

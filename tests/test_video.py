@@ -3,6 +3,10 @@
 import csv
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import cv2
@@ -12,7 +16,12 @@ import pytest
 from deeplab_mnv2 import weights
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.tasks.segmentation.segmenter import Segmenter
-from deeplab_mnv2.tasks.segmentation.video import frame_count, segment_video
+from deeplab_mnv2.tasks.segmentation.video import (
+    frame_count,
+    is_video,
+    result_name,
+    segment_video,
+)
 from tests.support.random_weights import random_weights
 
 SIZE = (48, 64)
@@ -45,11 +54,14 @@ class _Brightness(Segmenter):
             found.label[:] = round(found.photo.mean() / 70)
             yield found
 
+    def __call__(self, photo, **settings):
+        return next(self.batch([photo], **settings))
+
 
 def test_each_frame_is_painted_once_and_in_order(video, tmp_path):
     frames = []
-    segment_video(_Brightness(), video, tmp_path / "out" / "clip", lambda: frames.append(None))
-    assert len(frames) == FRAMES == frame_count(tmp_path / "out" / "clip_overlay.mp4")
+    segment_video(_Brightness(), str(video), tmp_path / "out" / "clip", lambda: frames.append(None))
+    assert len(frames) == FRAMES == frame_count(str(tmp_path / "out" / "clip_overlay.mp4"))
     with (tmp_path / "out" / "clip.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["class"] for row in rows] == ["class 0", "class 1", "class 1", "class 2", "class 2"]
@@ -68,12 +80,62 @@ def test_each_frame_is_painted_once_and_in_order(video, tmp_path):
     ]
 
 
+@pytest.fixture
+def address(video) -> Iterator[str]:
+    """The clip as a stream: served by this machine."""
+    handler = partial(SimpleHTTPRequestHandler, directory=str(video.parent))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/{video.name}"
+        server.shutdown()
+
+
+def test_a_stream_is_painted_until_it_ends(address, tmp_path):
+    assert is_video(address)
+    assert is_video("camera:0")
+    assert not is_video("camera:first.jpg")
+    assert (result_name(address), result_name("camera:0")) == ("clip", "camera0")
+    assert frame_count(address) is None
+    segment_video(_Brightness(), address, tmp_path / "out" / "clip", lambda: None)
+    with (tmp_path / "out" / "clip.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["class"] for row in rows] == ["class 0", "class 1", "class 1", "class 2", "class 2"]
+    seconds = [float(row["seconds"]) for row in rows]
+    assert seconds == sorted(seconds)
+    # A frame stays in the video as long as the next one took.
+    frames = frame_count(str(tmp_path / "out" / "clip_overlay.mp4"))
+    assert frames == pytest.approx(max(FRAMES, 10 * seconds[-1]), abs=FRAMES)
+
+
+def test_an_interrupt_ends_a_stream_and_keeps_what_was_seen(address, video, tmp_path):
+    seen = []
+
+    def interrupt() -> None:
+        seen.append(None)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+
+    segment_video(_Brightness(), address, tmp_path / "out" / "clip", interrupt)
+    assert (tmp_path / "out" / "clip.csv").read_text().count("\n") == 3
+    assert (frame_count(str(tmp_path / "out" / "clip_overlay.mp4")) or 0) >= 2
+    seen.clear()
+    # Of a file, which ends by itself, half is nothing.
+    with pytest.raises(KeyboardInterrupt):
+        segment_video(_Brightness(), str(video), tmp_path / "half" / "clip", interrupt)
+    assert not list((tmp_path / "half").iterdir())
+
+
+def test_a_camera_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(UserError, match="camera:99 is no video that can be read; connect it"):
+        segment_video(_Brightness(), "camera:99", tmp_path / "out" / "camera99", lambda: None)
+
+
 def test_a_damaged_video_is_named_and_leaves_nothing(tmp_path):
     path = tmp_path / "broken.mp4"
     path.write_bytes(b"no video")
     segmenter = Segmenter(weights.build_deeplab(_source()))
     with pytest.raises(UserError, match=r"broken\.mp4 is no video that can be read; convert it"):
-        segment_video(segmenter, path, tmp_path / "out" / "broken", lambda: None)
+        segment_video(segmenter, str(path), tmp_path / "out" / "broken", lambda: None)
     assert not list((tmp_path / "out").iterdir())
 
 

@@ -127,11 +127,12 @@ def in_colour(image: np.ndarray) -> np.ndarray:
 
     Other types than uint8 are stretched between their lowest and highest percent of values.
     """
-    if image.dtype != np.uint8:
-        low, high = np.nanpercentile(image, (1, 99))
-        scaled = (np.nan_to_num(image, nan=low) - low) * (255 / max(high - low, 1e-6))
-        image = scaled.clip(0, 255).astype(np.uint8)
-    return image[..., :3] if image.shape[-1] >= 3 else np.repeat(image[..., :1], 3, axis=-1)
+    shown = image[..., :3] if image.shape[-1] >= 3 else np.repeat(image[..., :1], 3, axis=-1)
+    if shown.dtype == np.uint8:
+        return shown
+    low, high = np.nanpercentile(shown, (1, 99))
+    scaled = (np.nan_to_num(shown, nan=low) - low) * (255 / max(high - low, 1e-6))
+    return scaled.clip(0, 255).astype(np.uint8)
 
 
 def _takes_photographs(config: BackboneConfig) -> bool:

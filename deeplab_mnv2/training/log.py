@@ -19,6 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from tensorboardX import SummaryWriter
+from tensorboardX.summary import hparams
 
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.files import replace_atomically
@@ -32,7 +33,8 @@ class Log:
 
     `metrics.jsonl` has one JSON object a line with `step`. A resumed run drops the lines after
     the step it resumes from, so that each step stands there once. `wandb_project` sends records
-    and images to Weights & Biases too, where `settings` is the run's config.
+    and images to Weights & Biases too. `settings`, the run's config, stand there and in
+    TensorBoard's table of runs, beside the curve called `score`.
 
     Raises:
         UserError: Weights & Biases is asked for, but is not installed or refuses.
@@ -47,6 +49,7 @@ class Log:
         active: bool = True,
         wandb_project: str = "",
         settings: dict[str, Any] | None = None,
+        score: str = "",
     ):
         self._active = active
         self._wandb = None
@@ -79,6 +82,7 @@ class Log:
             self._events = SummaryWriter(str(workdir), purge_step=first_step + 1)
             if settings is not None and not first_step:
                 self._events.add_text("config", f"```\n{json.dumps(settings, indent=1)}\n```")
+                self._add_settings(settings, score)
 
     def __enter__(self) -> "Log":
         self._progress.start()
@@ -93,6 +97,15 @@ class Log:
             self._events.close()
         if self._wandb is not None:
             self._wandb.finish()
+
+    def _add_settings(self, settings: dict[str, Any], score: str) -> None:
+        """Write the run's row of TensorBoard's table of hyperparameters."""
+        # Not `add_hparams`, which writes them as another run, in a folder below this one.
+        experiment, start, _ = hparams(_flat(settings), {score: 0.0})
+        writer = self._events.file_writer
+        assert writer is not None  # open from the start
+        for summary in (experiment, start):
+            writer.add_summary(summary)
 
     def record(self, step: int, values: dict[str, Any]) -> None:
         """Write values of a step to the file, and the numbers to wherever they are drawn."""
@@ -199,6 +212,18 @@ def _record(line: bytes, where: str) -> dict[str, Any]:
     except (ValueError, AttributeError, KeyError, RecursionError) as error:
         raise UserError(f"{where} is damaged ({error}); remove it.") from error
     return record
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, str | bool | float]:
+    """Return settings by dotted name, lists as text."""
+    found: dict[str, str | bool | float] = {}
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            found |= _flat(value, f"{prefix}{name}.")
+        else:
+            is_plain = isinstance(value, str | bool | int | float)
+            found[prefix + name] = value if is_plain else json.dumps(value)
+    return found
 
 
 def _truncate(path: Path, last_step: int) -> None:

@@ -1,6 +1,9 @@
-"""Videos: frames in, a video with their classes painted over and a table out."""
+"""Videos and cameras: frames in, a video with their classes painted over and a table out."""
 
+import contextlib
 import csv
+import re
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,23 +14,34 @@ from deeplab_mnv2.errors import UserError, printable
 from deeplab_mnv2.files import replace_atomically
 from deeplab_mnv2.tasks.segmentation.segmenter import Segmenter
 
-SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"})
+_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"})
 # What is written of a video; MPEG-4, which every build of OpenCV can write.
 OVERLAY, TABLE = "_overlay.mp4", ".csv"
 _CODEC = cv2.VideoWriter.fourcc(*"mp4v")
 # Of files that do not tell.
 _FRAMES_PER_SECOND = 25.0
+# What never ends by itself.
+_CAMERA = re.compile(r"camera:(\d+)")
+_STREAMS = ("rtsp://", "rtmp://", "http://", "https://")
 
 
 def is_video(name: str) -> bool:
-    """Return whether a file is a video, by its suffix."""
-    return Path(name).suffix.lower() in SUFFIXES
+    """Return whether an argument is a video by its suffix, a camera or the address of a stream."""
+    return Path(name).suffix.lower() in _SUFFIXES or _is_live(name)
+
+
+def result_name(video: str) -> str:
+    """Return what the results of a video are called, without suffix."""
+    return f"camera{camera[1]}" if (camera := _CAMERA.fullmatch(video)) else Path(video).stem
 
 
 def segment_video(
-    segmenter: Segmenter, path: Path, result: Path, on_frame: Callable[[], None]
+    segmenter: Segmenter, video: str, result: Path, on_frame: Callable[[], None]
 ) -> None:
     """Write the overlays of a video's frames and a table of their classes.
+
+    `video` is a file, `camera:0` for the first camera of this machine, or the address of a stream.
+    These two are live: Ctrl-C ends them, and each frame that is painted stays until the next.
 
     `result` is the path of both without suffix: a video without sound, `RESULT_overlay.mp4`, and
     `RESULT.csv` with the share of each class in each frame. `on_frame` is called after each.
@@ -35,18 +49,18 @@ def segment_video(
     Raises:
         UserError: the video cannot be read, or a result cannot be written.
     """
-    capture = cv2.VideoCapture(str(path))
+    capture = _open(video)
     rate = capture.get(cv2.CAP_PROP_FPS) or _FRAMES_PER_SECOND
+    is_live = _is_live(video)
     overlay, table = (result.with_name(result.name + suffix) for suffix in (OVERLAY, TABLE))
     with replace_atomically(overlay) as new_overlay, replace_atomically(table) as new_table:
         # OpenCV knows the container by the suffix.
         painted = new_overlay.with_name(new_overlay.name + ".mp4")
         try:
-            shares = _paint(segmenter, capture, painted, rate, on_frame)
+            shares = _paint(segmenter, capture, painted, rate, on_frame, is_live=is_live)
             if not shares:
-                raise UserError(
-                    f"{printable(str(path))} is no video that can be read; convert it to MP4."
-                )
+                remedy = "connect it, or correct the address" if is_live else "convert it to MP4"
+                raise UserError(f"{printable(video)} is no video that can be read; {remedy}.")
             painted.replace(new_overlay)
         finally:
             capture.release()
@@ -54,17 +68,32 @@ def segment_video(
         with new_table.open("w", newline="") as opened:
             rows = csv.writer(opened)
             rows.writerow(["frame", "seconds", "class", "share"])
-            for frame, classes in enumerate(shares):
-                seconds = f"{frame / rate:.3f}"
+            for frame, (at, classes) in enumerate(shares):
+                seconds = f"{at:.3f}"
                 rows.writerows((frame, seconds, name, f"{s:.6f}") for name, s in classes.items())
 
 
-def frame_count(path: Path) -> int | None:
-    """Return how many frames a video says that it has, None where it does not say."""
-    capture = cv2.VideoCapture(str(path))
+def frame_count(video: str) -> int | None:
+    """Return how many frames a video says that it has, None where it does not say or is live."""
+    if _is_live(video):
+        return None
+    capture = _open(video)
     count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     capture.release()
     return count if count > 0 else None
+
+
+def _is_live(video: str) -> bool:
+    return bool(_CAMERA.fullmatch(video)) or video.startswith(_STREAMS)
+
+
+def _open(video: str) -> cv2.VideoCapture:
+    if not (camera := _CAMERA.fullmatch(video)):
+        return cv2.VideoCapture(video)
+    capture = cv2.VideoCapture(int(camera[1]))
+    # The newest frame, not those that came while the last one was painted.
+    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+    return capture
 
 
 def _frames(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:
@@ -82,16 +111,26 @@ def _paint(
     file: Path,
     rate: float,
     on_frame: Callable[[], None],
-) -> list[dict[str, float]]:
-    """Write the overlays of all frames; return the share of each class in each."""
-    shares: list[dict[str, float]] = []
-    writer = cv2.VideoWriter()
-    for found in segmenter.batch(_frames(capture)):
-        if not shares:
-            height, width = found.label.shape
-            writer.open(str(file), _CODEC, rate, (width, height))
-        writer.write(np.ascontiguousarray(np.asarray(found.overlay())[..., ::-1]))
-        shares.append(found.classes())
-        on_frame()
+    *,
+    is_live: bool,
+) -> list[tuple[float, dict[str, float]]]:
+    """Write the overlays of all frames; return when each was, in seconds, and its shares."""
+    shares: list[tuple[float, dict[str, float]]] = []
+    writer, written, began = cv2.VideoWriter(), 0, time.monotonic()
+    # One by one if live, or a batch of them would be waited for.
+    batches = map(segmenter, _frames(capture)) if is_live else segmenter.batch(_frames(capture))
+    # Ctrl-C is the way to end what is live; what was seen is kept.
+    with contextlib.suppress(KeyboardInterrupt) if is_live else contextlib.nullcontext():
+        for found in batches:
+            at = time.monotonic() - began if is_live else len(shares) / rate
+            if not shares:
+                height, width = found.label.shape
+                writer.open(str(file), _CODEC, rate, (width, height))
+            frame = np.ascontiguousarray(np.asarray(found.overlay())[..., ::-1])
+            for _ in range(max(1, round(at * rate) - written) if is_live else 1):
+                writer.write(frame)
+                written += 1
+            shares.append((at, found.classes()))
+            on_frame()
     writer.release()
     return shares
