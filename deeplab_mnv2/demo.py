@@ -18,7 +18,7 @@ from PIL import Image
 from deeplab_mnv2 import weights
 from deeplab_mnv2.cli import command
 from deeplab_mnv2.files import optional_module
-from deeplab_mnv2.tasks.classification.classifier import Classifier, scaling_of
+from deeplab_mnv2.tasks.classification.classifier import Classifier
 from deeplab_mnv2.tasks.detection.detector import Detector
 from deeplab_mnv2.tasks.segmentation.segmenter import Segmenter
 
@@ -41,12 +41,11 @@ def answer_of(source: weights.Weights) -> Answer:
         UserError: the weights are a backbone alone.
     """
     if source.kind == "classification":
-        network, scaling = weights.build_classifier(source), scaling_of(source)
-        classifier = Classifier(network, source.class_names, scaling=scaling)
+        classifier = Classifier.from_weights(source)
         return lambda photo: (Image.fromarray(photo), dict(classifier(photo).top()))
     if source.kind == "detection":
-        return partial(_objects, Detector(weights.build_detector(source), source.class_names))
-    return partial(_pixels, Segmenter(weights.build_deeplab(source), source.class_names))
+        return partial(_objects, Detector.from_weights(source))
+    return partial(_pixels, Segmenter.from_weights(source))
 
 
 def _objects(detector: Detector, photo: np.ndarray) -> tuple[Image.Image, dict[str, float]]:

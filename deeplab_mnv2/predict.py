@@ -6,10 +6,9 @@ FILE is also a run, RUN@best, a folder or hf://owner/name; by default it is the 
 which segments. IMAGE is a file, a folder, a pattern in quotes ('*.jpg'), or - for a list on
 standard input. Segmentation leaves NAME.png, a palette PNG of class ids, NAME_overlay.jpg and, with
 the share of each class, predictions.csv in the output folder; NAME keeps the folders that tell
-images apart. Of a video, of camera:0 or of a stream's address it leaves NAME_overlay.mp4 and
-NAME.csv, with a row for each class of each frame; Ctrl-C ends what does not end by itself.
-Classification leaves predictions.csv, the five likeliest classes of each image; detection
-NAME_overlay.jpg, detections.csv and, in COCO's format, detections.json.
+images apart. Of a video, camera:0 or a stream (Ctrl-C ends it) it leaves NAME_overlay.mp4 and, for
+each class of each frame, NAME.csv. Classification leaves predictions.csv, the five likeliest
+classes; detection NAME_overlay.jpg, detections.csv and, in COCO's format, detections.json.
 """
 
 import os
@@ -29,7 +28,7 @@ from deeplab_mnv2.data.bands import suffixes_for
 from deeplab_mnv2.data.lists import split_lines
 from deeplab_mnv2.data.photographs import IMAGE_SUFFIXES, find_photographs
 from deeplab_mnv2.errors import UserError, printable
-from deeplab_mnv2.tasks.classification.classifier import Classifier, scaling_of
+from deeplab_mnv2.tasks.classification.classifier import Classifier
 from deeplab_mnv2.tasks.classification.predictions import (
     classify,
     print_predictions,
@@ -134,19 +133,18 @@ def _predict(
 ) -> list[str]:
     """Write the results of what the weights are for; return a sentence for each damaged image."""
     given = flags.FLAGS
-    names = tuple(given.class_names) or source.class_names
+    names = tuple(given.class_names)
     for flag in ("probabilities", "scales", "flip", "submission"):
         if source.kind != "segmentation" and given[flag].present:
             raise UserError(f"--{flag} is for segmentation; leave it out.")
     if source.kind == "classification":
-        network = weights.build_classifier(source)
-        classifier = Classifier(network, names, scaling=scaling_of(source))
+        classifier = Classifier.from_weights(source, names)
         found, failures = classify(classifier, list(results), on_done)
         write_predictions(found, output / "predictions.csv")
         print_predictions(found)
         return failures
     if source.kind == "detection":
-        detector = Detector(weights.build_detector(source), names, least_score=given.score)
+        detector = Detector.from_weights(source, names, least_score=given.score)
         return find_objects(detector, results, output, on_done)
     failures = segment(
         _segmenter(source), results, output, probabilities=given.probabilities, on_done=on_done
@@ -161,9 +159,9 @@ def _predict(
 
 def _segmenter(source: weights.Weights) -> Segmenter:
     given = flags.FLAGS
-    return Segmenter(
-        weights.build_deeplab(source),
-        tuple(given.class_names) or source.class_names,
+    return Segmenter.from_weights(
+        source,
+        tuple(given.class_names),
         long_side=given.long_side,
         scales=command.numbers("scales", given.scales),
         flip=given.flip,

@@ -1,8 +1,12 @@
 """Eight fake devices, quick compilation, tiny configurations for the tests."""
 
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+# In the environment, for the commands that tests start too: compiling is most of what they do.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
 
 import jax
 import numpy as np
@@ -10,7 +14,6 @@ import pytest
 from PIL import Image
 
 jax.config.update("jax_num_cpu_devices", 8)
-jax.config.update("jax_disable_most_optimizations", True)
 # What would promote a rank in silence raises.
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Tests compile the same small programs again and again. Gone when the process ends.
@@ -18,7 +21,7 @@ _COMPILED = tempfile.TemporaryDirectory(prefix="deeplab_mnv2_tests_")
 jax.config.update("jax_compilation_cache_dir", _COMPILED.name)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
-from deeplab_mnv2.config import Config  # noqa: E402 - jax must be configured first
+from deeplab_mnv2.config import Config  # noqa: E402 - jax must be configured before
 from deeplab_mnv2.data.palette import voc_palette  # noqa: E402
 from deeplab_mnv2.models import mobilenet_v2  # noqa: E402
 from deeplab_mnv2.weights.model_weights import _abstract_state  # noqa: E402

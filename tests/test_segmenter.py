@@ -241,12 +241,6 @@ def test_a_files_class_names_come_along(tmp_path):
     assert Segmenter.load(tmp_path / "net.safetensors", ["a", "b"]).class_names == ("a", "b")
 
 
-def test_other_than_three_channels_are_refused():
-    model = _model(in_channels=4, image_mean=(127.5,) * 4, image_std=(127.5,) * 4)
-    with pytest.raises(UserError, match="4 channels"):
-        Segmenter(model)
-
-
 @pytest.fixture
 def segmentation() -> Segmentation:
     label = np.zeros((600, 40), np.uint8)

@@ -83,6 +83,21 @@ def number_classes(num_classes: int) -> tuple[str, ...]:
     return tuple(f"class {index}" for index in range(num_classes))
 
 
+def named_classes(class_names: Sequence[str], num_classes: int) -> tuple[str, ...]:
+    """Return the names of a network's classes, which are numbered unless named.
+
+    Raises:
+        UserError: they are not as many as the classes.
+    """
+    names = tuple(class_names) or number_classes(num_classes)
+    if len(names) != num_classes:
+        raise UserError(
+            f"{len(names)} class names are given, but the network has {num_classes} classes; name "
+            "each of them, a segmentation network's background first."
+        )
+    return names
+
+
 def from_model(
     model: Network, provenance: Mapping[str, str], class_names: Sequence[str] = ()
 ) -> Weights:

@@ -22,7 +22,7 @@ from deeplab_mnv2.data.photo_groups import read_groups
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.models import classifier
 from deeplab_mnv2.tasks.classification.transforms import centre
-from deeplab_mnv2.weights.model_weights import number_classes
+from deeplab_mnv2.weights.model_weights import named_classes
 
 # Photographs that the network sees at a time.
 _BATCH = 16
@@ -93,12 +93,7 @@ class Classifier:
                 f"The network takes images of {config.in_channels} channels, but photographs "
                 "have 3; call the network itself on arrays."
             )
-        self.class_names = tuple(class_names) or number_classes(config.num_classes)
-        if len(self.class_names) != config.num_classes:
-            raise UserError(
-                f"{len(self.class_names)} class names are given, but the network has "
-                f"{config.num_classes} classes; name each of them."
-            )
+        self.class_names = named_classes(class_names, config.num_classes)
         self.scaling = scaling or ClassificationEvaluationConfig()
         self.scaling.check(config.output_stride)
         self._mean_pixel = config.mean_pixel
@@ -114,9 +109,16 @@ class Classifier:
         Raises:
             UserError: the weights cannot be read, or are no classifier's.
         """
-        source = weights.read(os.fspath(path))
-        network = weights.build_classifier(source)
-        names = class_names or source.class_names
+        return cls.from_weights(weights.read(os.fspath(path)), class_names)
+
+    @classmethod
+    def from_weights(cls, source: weights.Weights, class_names: Sequence[str] = ()) -> "Classifier":
+        """Return the classifier with weights that are read already.
+
+        Raises:
+            UserError: they are no classifier's.
+        """
+        network, names = weights.build_classifier(source), class_names or source.class_names
         return cls(network, names, scaling=scaling_of(source))
 
     def __call__(self, photo: Photo) -> Classification:

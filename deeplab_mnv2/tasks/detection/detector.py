@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -23,7 +24,7 @@ from deeplab_mnv2.tasks.detection.decoding import Detected, find
 from deeplab_mnv2.tasks.detection.drawing import draw_boxes
 from deeplab_mnv2.tasks.detection.matches import Detections
 from deeplab_mnv2.tasks.detection.transforms import resize, resize_legacy
-from deeplab_mnv2.weights.model_weights import number_classes
+from deeplab_mnv2.weights.model_weights import named_classes
 
 # Score from which boxes are kept unless asked otherwise. For an average precision nearly all are.
 SHOWN_SCORE = 0.3
@@ -99,12 +100,7 @@ class Detector:
                 f"The network takes images of {config.in_channels} channels, but photographs "
                 "have 3; call the network itself on arrays."
             )
-        self.class_names = tuple(class_names) or number_classes(config.num_classes)
-        if len(self.class_names) != config.num_classes:
-            raise UserError(
-                f"{len(self.class_names)} class names are given, but the network has "
-                f"{config.num_classes} classes; name each of them."
-            )
+        self.class_names = named_classes(class_names, config.num_classes)
         self.settings = settings or DetectionEvaluationConfig(nms_iou=SHOWN_NMS_IOU)
         self.settings = dataclasses.replace(self.settings, score_threshold=least_score)
         self.settings.check(config.output_stride)
@@ -131,9 +127,18 @@ class Detector:
             UserError: the weights cannot be read, or are no detector's.
         """
         source = weights.read(os.fspath(path))
-        network = weights.build_detector(source)
-        names = class_names or source.class_names
-        return cls(network, names, least_score=least_score, settings=settings)
+        return cls.from_weights(source, class_names, least_score=least_score, settings=settings)
+
+    @classmethod
+    def from_weights(
+        cls, source: weights.Weights, class_names: Sequence[str] = (), **settings: Any
+    ) -> "Detector":
+        """Return the detector with weights that are read already, with the settings of `load`.
+
+        Raises:
+            UserError: they are no detector's.
+        """
+        return cls(weights.build_detector(source), class_names or source.class_names, **settings)
 
     def __call__(self, photo: Photo) -> Detection:
         """Return the objects in a file, a PIL image or an array (H, W, 3) uint8 RGB.

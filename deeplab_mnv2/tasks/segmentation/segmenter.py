@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -28,7 +28,7 @@ from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.tasks.segmentation.drawing import add_legend, overlay, photo_uri
 from deeplab_mnv2.tasks.segmentation.multi_scale import head_logits
 from deeplab_mnv2.tasks.segmentation.windows import WINDOW, Canvas
-from deeplab_mnv2.weights.model_weights import number_classes
+from deeplab_mnv2.weights.model_weights import named_classes
 
 # Rows that are painted at a time: painting takes some 80 bytes a pixel.
 _ROWS = 256
@@ -145,12 +145,7 @@ class Segmenter:
         flip: bool = False,
     ):
         config = model.config
-        self.class_names = tuple(class_names) or number_classes(config.num_classes)
-        if len(self.class_names) != config.num_classes:
-            raise UserError(
-                f"{len(self.class_names)} class names are given, but the network has "
-                f"{config.num_classes} classes; name each of them, background first."
-            )
+        self.class_names = named_classes(class_names, config.num_classes)
         self.long_side = long_side
         self.pad_sizes = tuple(pad_sizes)
         self._config = config
@@ -181,10 +176,25 @@ class Segmenter:
         Raises:
             UserError: the weights cannot be read (see `weights.load`).
         """
-        source = weights.read(os.fspath(path))
-        names = class_names or source.class_names
-        model = weights.build_deeplab(source)
-        return cls(model, names, long_side=long_side, pad_sizes=pad_sizes, scales=scales, flip=flip)
+        return cls.from_weights(
+            weights.read(os.fspath(path)),
+            class_names,
+            long_side=long_side,
+            pad_sizes=pad_sizes,
+            scales=scales,
+            flip=flip,
+        )
+
+    @classmethod
+    def from_weights(
+        cls, source: weights.Weights, class_names: Sequence[str] = (), **settings: Any
+    ) -> "Segmenter":
+        """Return the segmenter with weights that are read already, with the settings of `load`.
+
+        Raises:
+            UserError: they are no segmentation network's.
+        """
+        return cls(weights.build_deeplab(source), class_names or source.class_names, **settings)
 
     def __call__(self, photo: Photo, *, probabilities: bool = False) -> Segmentation:
         """Return the segmentation of a file, a PIL image or an array (H, W, 3) uint8 RGB.
