@@ -86,6 +86,22 @@ def test_epochs_hold_every_example_once_in_new_orders(config):
     assert marks[:10] != marks[10:]
 
 
+def test_repeated_augmentation_shows_an_image_in_a_row_and_augments_each_time(config):
+    config = dataclasses.replace(config, repeated_augmentation=2)
+    batches = take(config, 10)
+    names = np.concatenate([batch["name"] for batch in batches])
+    np.testing.assert_array_equal(names[::2], names[1::2])
+    # Two epochs, each of every image once, in another order.
+    first, second = names[:20:2].tolist(), names[20::2].tolist()
+    assert len({*first}) == 10
+    assert sorted(first) == sorted(second)
+    assert first != second
+    for batch in batches:
+        assert not np.array_equal(batch["image"][0], batch["image"][1])
+    assert_equal(batches[6:], take(config, 4, first_step=6))
+    assert_equal(batches[:3], take(dataclasses.replace(config, workers=2), 3))
+
+
 def test_processes_share_the_global_batch(config):
     whole = take(config, 3)
     parts = [take(config, 3, process_index=i, process_count=2) for i in range(2)]

@@ -55,6 +55,8 @@ class InputConfig(Section):
     # Images of a class that fewer than this share of the images hold are repeated, by the root
     # of the rarity (arXiv:1908.03195); 0 shows every image once an epoch.
     repeat_threshold: float = 0.0
+    # How often an image comes in a row, each time augmented anew (arXiv:1902.05509).
+    repeated_augmentation: int = 1
     # An example that cannot be read ends the run ("stop"), or is replaced by the next one that
     # can ("skip"), which is logged.
     damaged: str = "stop"
@@ -68,7 +70,7 @@ class InputConfig(Section):
         Raises:
             UserError: one is out of range.
         """
-        self.require_at_least(1, "threads", "crop_size")
+        self.require_at_least(1, "threads", "crop_size", "repeated_augmentation")
         self.require_at_least(0, "workers", "train_examples", "repeat_threshold")
         self.require_one_of(("stop", "skip"), "damaged")
 

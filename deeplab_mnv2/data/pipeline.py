@@ -48,9 +48,10 @@ def training_batches(
     if config.repeat_threshold:
         present = classes_present(source, num_classes, config.threads)
         source = Chosen(source, repeat_rare(present, config.repeat_threshold, seed))
-    dataset = (
-        grain.MapDataset.source(source).seed(seed).shuffle().repeat().random_map(_Augment(augment))
-    )
+    dataset = grain.MapDataset.source(source).seed(seed).shuffle()
+    if config.repeated_augmentation > 1:
+        dataset = _InARow(dataset, config.repeated_augmentation)
+    dataset = dataset.repeat().random_map(_Augment(augment))
     # Process i reads the i-th contiguous part of every global batch, so that the parts together
     # equal the batch of a single process, dropout masks included.
     dataset = dataset.batch(batch_size // process_count, drop_remainder=True)
@@ -168,6 +169,21 @@ class _Indexed:
     def __getitem__(self, index: int) -> dict[str, Any]:
         place = range(len(self))[index]  # an IndexError beyond the end
         return {**self.source[place], "index": place}
+
+
+class _InARow(grain.MapDataset):
+    """A data set each of whose examples comes several times in a row."""
+
+    def __init__(self, parent: grain.MapDataset, times: int):
+        super().__init__(parent)
+        self._times = times
+
+    def __len__(self) -> int:
+        return len(self._parent) * self._times
+
+    def __getitem__(self, index: int | slice) -> Any:
+        # Beyond the end, which is the next epoch, the parent counts on.
+        return self.slice(index) if isinstance(index, slice) else self._parent[index // self._times]
 
 
 @dataclasses.dataclass(frozen=True)
