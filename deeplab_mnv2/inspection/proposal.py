@@ -22,7 +22,7 @@ def get_config() -> Config:
     config.data.val = {val}
     config.data.crop_size = {crop_size}
     config.model.num_classes = {num_classes}
-    config.train.init_weights = {init_weights!r}
+{bands}    config.train.init_weights = {init_weights!r}
     config.train.init_parts = {init_parts!r}
     config.train.batch_size = {batch_size}
     config.train.total_steps, config.train.eval_every = {total_steps}, {eval_every}
@@ -46,12 +46,26 @@ def proposed_page(config: Config, path: Path) -> str:
         val=_call(config.data.val),
         crop_size=config.data.crop_size,
         num_classes=config.model.num_classes,
+        bands=_bands(config),
         init_weights=config.train.init_weights,
         init_parts=config.train.init_parts,
         batch_size=config.train.batch_size,
         total_steps=config.train.total_steps,
         eval_every=config.train.eval_every,
     )
+
+
+def _bands(config: Config) -> str:
+    """Return the lines that make a network for images which are no photographs, if they are not."""
+    if not getattr(config.data.train, "bands", 0):
+        return ""
+    model = config.model
+    settings = {
+        **{f"model.{n}": getattr(model, n) for n in ("in_channels", "image_mean", "image_std")},
+        "model.value_range": getattr(model, "value_range", ()),
+        "train.freeze": config.train.freeze,
+    }
+    return "".join(f"    config.{name} = {value!r}\n" for name, value in settings.items())
 
 
 def _call(data_set: Any) -> str:
