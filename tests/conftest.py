@@ -5,8 +5,16 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-# In the environment, for the commands that tests start too: compiling is most of what they do.
-os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
+# In the environment, for the commands that tests start and for xdist's workers too: compiling is
+# most of what they do, and again and again the same small programs.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "true"
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    # Gone when pytest ends.
+    _COMPILED = tempfile.TemporaryDirectory(prefix="deeplab_mnv2_tests_")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+    # With a limit, JAX locks the folder, so that nobody reads what is half written.
+    os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(8 << 30)
 
 import jax
 import numpy as np
@@ -16,10 +24,6 @@ from PIL import Image
 jax.config.update("jax_num_cpu_devices", 8)
 # What would promote a rank in silence raises.
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# Tests compile the same small programs again and again. Gone when the process ends.
-_COMPILED = tempfile.TemporaryDirectory(prefix="deeplab_mnv2_tests_")
-jax.config.update("jax_compilation_cache_dir", _COMPILED.name)
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 from deeplab_mnv2.config import Config  # noqa: E402 - jax must be configured before
 from deeplab_mnv2.data.palette import voc_palette  # noqa: E402
