@@ -51,7 +51,8 @@ def bands_of(path: Path) -> int:
     """
     suffix = path.suffix.lower()
     if suffix == _ARRAY:
-        return _read(path).shape[2]
+        shape = _map_array(path).shape
+        return shape[2] if len(shape) == 3 else 1
     if suffix not in _TIFF:
         return 0
     try:
@@ -149,7 +150,7 @@ def _read(path: Path) -> np.ndarray:
     suffix = path.suffix.lower()
     try:
         if suffix == _ARRAY:
-            return _checked(np.load(path, mmap_mode="r", allow_pickle=False), str(path))
+            return _checked(_map_array(path), str(path))
         if suffix in _TIFF:
             return _read_tiff(path)
         with open_image(path) as image:
@@ -157,6 +158,18 @@ def _read(path: Path) -> np.ndarray:
             if image.format == "PNG" and png_bit_depth(path) == 16:
                 return _read_wide_png(path)
             return _samples(image)
+    except DAMAGE as error:
+        raise damaged(path, error) from error
+
+
+def _map_array(path: Path) -> np.ndarray:
+    """Return the array in a file, of which only the form is read before its values are asked for.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
     except DAMAGE as error:
         raise damaged(path, error) from error
 
@@ -169,8 +182,9 @@ def _read_tiff(path: Path) -> np.ndarray:
             series = file.series[0]
             if file.pages[0].photometric == tifffile.PHOTOMETRIC.PALETTE:
                 raise UserError(f"{path} has a palette and no bands; save it without.")
-            _check_size(series.shape[series.axes.index("Y")], series.sizes.get("width", 1), path)
-            array, axes = series.asarray(), series.axes
+            axes = series.axes
+            _check_size(series.shape[axes.index("Y")], series.shape[axes.index("X")], path)
+            array = series.asarray()
     except UserError:
         raise
     # What decoders of damaged files raise has no end.

@@ -28,11 +28,7 @@ def checked_example(
         UserError: image or label is missing, of another shape or type, or the label holds an id
             that is neither a class nor 255.
     """
-    name, channels, num_classes = (
-        example.get("name", "An example"),
-        model.in_channels,
-        model.num_classes,
-    )
+    name, channels = example.get("name", "An example"), model.in_channels
     types = {"image": ("uint8", "uint16", "float32"), "label": ("uint8",)}
     for key, expected in (("image", f"(H, W, {channels})"), ("label", "(H, W)")):
         array = example.get(key)
@@ -52,10 +48,11 @@ def checked_example(
         )
     image = grey_levels(image, model.value_range, name)
     largest = int(np.where(label == IGNORE_LABEL, 0, label).max())
-    if largest >= num_classes:
+    if largest >= model.num_classes:
         raise UserError(
-            f"{name} holds the label id {largest}, but there are {num_classes} classes (0 to "
-            f"{num_classes - 1}, and 255 for unlabelled); correct the labels or the class list."
+            f"{name} holds the label id {largest}, but there are {model.num_classes} classes (0 to "
+            f"{model.num_classes - 1}, and 255 for unlabelled); correct the labels or the class "
+            "list."
         )
     return image, label
 
