@@ -58,7 +58,7 @@ def _images(count: int, model) -> list[np.ndarray]:
 
 def _drawn(count: int, size: tuple[int, int], model) -> list[np.ndarray]:
     fit = partial(padded, size=size, mean_pixel=model.config.mean_pixel)
-    return draw_images(count, max(size), fit)
+    return draw_images(count, max(size), fit, model.config.in_channels)
 
 
 @pytest.fixture(scope="module")
