@@ -4,8 +4,7 @@ This page is the paper's network, with linear bottlenecks and shortcuts between 
 arms are this command with `--config.model.linear_bottleneck=false`,
 `--config.model.shortcut=expansion` or `--config.model.shortcut=none`. From random weights, since
 ImageNet's are those of the paper's network, and an arm would be scored for how well it forgets
-them. So scores are low: the paper's arm 5.69 mIoU, one seed, 40 minutes of a busy core. The other
-arms were not run.
+them. So scores are low, 4 to 6 mIoU after 20 minutes of a core; README.md has all four.
 
     python -m deeplab_mnv2.train --config experiments/voc_ablation.py:VOC2012 \
         --workdir runs/voc_linear
