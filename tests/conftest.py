@@ -35,6 +35,27 @@ from tests.support.tiny_runs import segmentation  # noqa: E402
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--one-case",
+        action="store_true",
+        help="Of each parametrised test the first case alone: half of the time, all of the code.",
+    )
+
+
+# Last, so that the slow cases are gone already.
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--one-case"):
+        first: dict[str, pytest.Item] = {}
+        others = []
+        for item in items:
+            if first.setdefault(item.nodeid.partition("[")[0], item) is not item:
+                others.append(item)
+        items[:] = first.values()
+        config.hook.pytest_deselected(items=others)
+
+
 @pytest.fixture
 def shared() -> Path:
     """The folder with real images and published weights, where it is at hand."""

@@ -79,10 +79,13 @@ def test_logits_have_the_size_of_the_image(size, decoder):
 @pytest.mark.parametrize(
     "settings",
     [
-        {},
         {"atrous_rates": (6, 12, 18), "separable_aspp": True, "decoder": True},
-        {"shortcut": "expansion", "linear_bottleneck": False},
-        {"image_pool_crop": 33, "remat": True},
+        {
+            "shortcut": "expansion",
+            "linear_bottleneck": False,
+            "image_pool_crop": 33,
+            "remat": True,
+        },
     ],
 )
 def test_every_parameter_gets_a_gradient(settings):
