@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin
 
-from deeplab_mnv2.data.decode import read_image, to_rgb
+from deeplab_mnv2.data.decode import photo_pixels, read_image, to_rgb
 from deeplab_mnv2.errors import UserError
 
 
@@ -64,3 +64,9 @@ def test_samples_without_a_range_are_refused(tmp_path, array):
     # One that was never a file is refused alike.
     with pytest.raises(UserError, match=rf"^The image holds {kind}"):
         to_rgb(picture)
+
+
+@pytest.mark.parametrize("photo", [["a.jpg"], 3, None])
+def test_what_is_no_photograph_is_told_what_is(photo):
+    with pytest.raises(UserError, match=rf"A {type(photo).__name__} is no photograph; give a path"):
+        photo_pixels(photo)

@@ -19,6 +19,7 @@ from deeplab_mnv2.data.decode import (
     damaged,
     has_more_bands,
     open_image,
+    photo_path,
     photo_pixels,
     png_bit_depth,
 )
@@ -77,7 +78,7 @@ def network_image(photo: Photo, config: BackboneConfig) -> np.ndarray:
     Raises:
         UserError: the file cannot be read, or the image is of another form.
     """
-    path = None if isinstance(photo, np.ndarray | Image.Image) else Path(photo)
+    path = None if isinstance(photo, np.ndarray | Image.Image) else photo_path(photo)
     is_array = path is not None and path.suffix.lower() == _ARRAY
     if _takes_photographs(config) and not is_array:
         return photo_pixels(photo)

@@ -60,7 +60,21 @@ def photo_pixels(photo: Photo) -> np.ndarray:
         return photo
     if isinstance(photo, Image.Image):
         return to_rgb(photo)
-    return read_image(Path(photo))
+    return read_image(photo_path(photo))
+
+
+def photo_path(photo: str | os.PathLike[str]) -> Path:
+    """Return the path of a photograph.
+
+    Raises:
+        UserError: it is neither a path nor anything else that is a photograph.
+    """
+    if not isinstance(photo, str | os.PathLike):
+        raise UserError(
+            f"A {type(photo).__name__} is no photograph; give a path, a PIL image or an array "
+            "(H, W, 3) uint8, and several of them to batch()."
+        )
+    return Path(photo)
 
 
 def to_rgb(image: Image.Image) -> np.ndarray:

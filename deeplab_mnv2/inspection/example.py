@@ -25,6 +25,7 @@ from deeplab_mnv2.data.label_files import (
     to_colour,
 )
 from deeplab_mnv2.errors import UserError, printable
+from deeplab_mnv2.inspection.alignment import edges_under_label
 
 Severity = Literal["error", "warning", "note"]
 
@@ -46,6 +47,8 @@ SEVERITY: dict[str, Severity] = {
     "two classes": "error",
     "void label": "warning",
     "mostly void": "warning",
+    "misplaced labels": "warning",
+    "listed twice": "warning",
     "some black and white": "warning",
     "padding as class": "warning",
     "class absent": "warning",
@@ -99,7 +102,8 @@ class Examination:
     """What is wrong with one example, and what a survey sums up.
 
     `image_digest` and `label_digest` are of decoded pixels, None where those cannot be had, as
-    is `counts` (256,), the pixels of each label id. `colours` counts 0xRRGGBB of a label in colour.
+    is `counts` (256,), the pixels of each label id. `colours` counts 0xRRGGBB of a label in colour;
+    `edges` is what `edges_under_label` found.
     """
 
     name: str
@@ -109,6 +113,7 @@ class Examination:
     counts: np.ndarray | None = None
     colours: Counter[int] = dataclasses.field(default_factory=Counter)
     grey_label: bool = False
+    edges: np.ndarray | None = None
 
 
 def examine_files(
@@ -243,7 +248,9 @@ def _examine_arrays(
             f"{image.shape[1]} x {image.shape[0]}{', turned' if turned else ''}; make the label "
             "again at the image's size.",
         )
-    elif is_padding_labelled(image, label):
+        return
+    found.edges = edges_under_label(image, label)
+    if is_padding_labelled(image, label):
         add(
             "padding as class",
             f"{label_name} calls the empty frame of {image_name} class 0; label padding 255, or "

@@ -17,6 +17,7 @@ from deeplab_mnv2.data.folder import Folder
 from deeplab_mnv2.data.label_files import LabelValues, read_values, to_colour
 from deeplab_mnv2.data.palette import voc_palette
 from deeplab_mnv2.errors import UserError
+from deeplab_mnv2.inspection.alignment import misplaced
 from deeplab_mnv2.inspection.example import (
     Examination,
     Finding,
@@ -120,7 +121,10 @@ def find_twins(surveys: Sequence[Survey]) -> None:
             digest, name = examination.image_digest, examination.name
             if digest is None:
                 continue
-            other, twin = first.setdefault(digest, (split, name))
+            if digest not in first:
+                first[digest] = split, name
+                continue
+            other, twin = first[digest]
             if other is not split:
                 there = other.data_set.split
                 message = (
@@ -128,7 +132,10 @@ def find_twins(surveys: Sequence[Survey]) -> None:
                     "so one cannot score what the other taught; take it out of one of them."
                 )
                 examination.findings.append(Finding("shared image", name, message))
-            elif twin != name:
+            elif twin == name:
+                message = f"{name} is twice in {split.data_set.split}; take one of them out."
+                examination.findings.append(Finding("listed twice", name, message))
+            else:
                 message = f"{name} in {split.data_set.split} is the same picture as {twin}."
                 examination.findings.append(Finding("duplicate image", name, message))
 
@@ -187,7 +194,8 @@ def quick_check(data_set: DataSet, *, samples: int = 64, threads: int = 2) -> li
             "folder of labels."
         )
     warnings = _one_of_each_kind([f for f in findings if f.severity == "warning"])
-    warnings += [f.message for f in sample.findings if f.kind == "some black and white"]
+    told = "some black and white", "misplaced labels"
+    warnings += [f.message for f in sample.findings if f.kind in told]
     if len(found) == 1:
         warnings.append(
             f"Every label sampled from {data_set.split} is {data_set.class_names[found[0]]}"
@@ -272,6 +280,12 @@ def _sum_up(
     colours = sum((e.colours for e in examinations), Counter())
     if colours:
         add("colour map", _colour_map(colours, names, split))
+    if way := misplaced([e.edges for e in examinations if e.edges is not None]):
+        add(
+            "misplaced labels",
+            f"The labels of {split} seem to be {way}: edges of the images lie elsewhere. Look at "
+            "the pictures, and mend what made the labels.",
+        )
     weights = median_frequency_weights(counts[:, : len(names)])
     return Survey(data_set, source, entries, examinations, findings, pixels, images, void, weights)
 

@@ -25,6 +25,11 @@ def relist(root: Path, split: str, *names: str) -> None:
 # Each plants a fault and returns its kind and words of its message.
 
 
+def fault_listed_twice(root):
+    relist(root, "train", "train_1")
+    return "listed twice", "train_1 is twice in train"
+
+
 def fault_unreadable(root):
     image(root).write_text("not an image")
     return "unreadable", "train_1.jpg"
