@@ -1,6 +1,6 @@
 """What an evaluation prints."""
 
-from deeplab_mnv2.tasks.segmentation.evaluator import SegmentationEvaluation
+from deeplab_mnv2.tasks.segmentation.evaluation import SegmentationEvaluation
 
 
 def test_the_table_has_a_line_for_each_class_with_its_score_and_interval():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from deeplab_mnv2.errors import UserError
-from deeplab_mnv2.tasks.segmentation.evaluator import SegmentationEvaluation
+from deeplab_mnv2.tasks.segmentation.evaluation import SegmentationEvaluation
 from deeplab_mnv2.training.guards import FiniteGuard, Watch
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from deeplab_mnv2.report.charts import calibration_chart
 from deeplab_mnv2.report.page import Card, Panel, height_for, write_page
 from deeplab_mnv2.report.training_curves import training_section
-from deeplab_mnv2.tasks.classification.evaluator import ClassificationEvaluation, ClassifiedPicture
+from deeplab_mnv2.tasks.classification.evaluation import ClassificationEvaluation, ClassifiedPicture
 from deeplab_mnv2.tasks.segmentation.drawing import photo_uri
 
 # Class names of the protocol that are printed.

@@ -9,7 +9,7 @@ from deeplab_mnv2.report.charts import Chart, line_chart
 from deeplab_mnv2.report.page import Card, Panel, height_for, write_page
 from deeplab_mnv2.report.training_curves import training_section
 from deeplab_mnv2.tasks.detection.drawing import draw_boxes
-from deeplab_mnv2.tasks.detection.evaluator import DetectedPicture, DetectionEvaluation
+from deeplab_mnv2.tasks.detection.evaluation import DetectedPicture, DetectionEvaluation
 from deeplab_mnv2.tasks.segmentation.drawing import photo_uri
 
 _TITLES = {"ap": "AP", "ap50": "AP50"}

@@ -7,9 +7,9 @@ from deeplab_mnv2.report.class_tables import write_class_tables
 from deeplab_mnv2.report.classification_page import write_classification
 from deeplab_mnv2.report.detection_page import write_detection
 from deeplab_mnv2.report.segmentation_page import write_segmentation
-from deeplab_mnv2.tasks.classification.evaluator import ClassificationEvaluation
-from deeplab_mnv2.tasks.detection.evaluator import DetectionEvaluation
-from deeplab_mnv2.tasks.segmentation.evaluator import SegmentationEvaluation
+from deeplab_mnv2.tasks.classification.evaluation import ClassificationEvaluation
+from deeplab_mnv2.tasks.detection.evaluation import DetectionEvaluation
+from deeplab_mnv2.tasks.segmentation.evaluation import SegmentationEvaluation
 from deeplab_mnv2.tasks.task import Evaluation
 
 

@@ -9,7 +9,7 @@ from deeplab_mnv2.report.charts import Chart, calibration_chart, line_chart
 from deeplab_mnv2.report.page import Card, Panel, card, class_list, height_for, write_page
 from deeplab_mnv2.report.training_curves import training_section
 from deeplab_mnv2.tasks.segmentation.drawing import class_layer_uri, error_layer_uri
-from deeplab_mnv2.tasks.segmentation.evaluator import SegmentationEvaluation
+from deeplab_mnv2.tasks.segmentation.evaluation import SegmentationEvaluation
 from deeplab_mnv2.tasks.segmentation.pictures import Picture
 
 

@@ -23,6 +23,7 @@ from tensorboardX.summary import hparams
 
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.files import replace_atomically
+from deeplab_mnv2.training.workdir import flat_settings
 
 # Seconds between lines on progress where there is no bar.
 _PRINT_EVERY = 60.0
@@ -100,8 +101,12 @@ class Log:
 
     def _add_settings(self, settings: dict[str, Any], score: str) -> None:
         """Write the run's row of TensorBoard's table of hyperparameters."""
+        shown = {
+            name: value if isinstance(value, str | bool | int | float) else json.dumps(value)
+            for name, value in flat_settings(settings).items()
+        }
         # Not `add_hparams`, which writes them as another run, in a folder below this one.
-        experiment, start, _ = hparams(_flat(settings), {score: 0.0})
+        experiment, start, _ = hparams(shown, {score: 0.0})
         writer = self._events.file_writer
         assert writer is not None  # open from the start
         for summary in (experiment, start):
@@ -212,18 +217,6 @@ def _record(line: bytes, where: str) -> dict[str, Any]:
     except (ValueError, AttributeError, KeyError, RecursionError) as error:
         raise UserError(f"{where} is damaged ({error}); remove it.") from error
     return record
-
-
-def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, str | bool | float]:
-    """Return settings by dotted name, lists as text."""
-    found: dict[str, str | bool | float] = {}
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            found |= _flat(value, f"{prefix}{name}.")
-        else:
-            is_plain = isinstance(value, str | bool | int | float)
-            found[prefix + name] = value if is_plain else json.dumps(value)
-    return found
 
 
 def _truncate(path: Path, last_step: int) -> None:

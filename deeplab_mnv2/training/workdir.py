@@ -45,7 +45,7 @@ def open_workdir(workdir: Path, config: Config) -> list[str]:
     if not path.exists():
         return []
     messages = []
-    before, now = _flat(_read(path)), _flat(_settings(config))
+    before, now = flat_settings(_read(path)), flat_settings(_settings(config))
     # A setting that only one of them knows came or went with a version of this package.
     for name in sorted(before.keys() & now.keys()):
         # By their text as well: a number that is none (NaN) does not equal itself.
@@ -71,7 +71,7 @@ def write_settings(workdir: Path, config: Config, *, resumed: bool = False) -> N
     path = workdir / "config.json"
     settings = _settings(config)
     if resumed and path.exists():
-        first = _flat(_read(path))
+        first = flat_settings(_read(path))
         for name in ("init_weights", "init_parts"):
             settings["train"][name] = first.get(f"train.{name}", settings["train"][name])
     with replace_atomically(path) as temporary:
@@ -135,7 +135,7 @@ def _read(path: Path) -> dict[str, Any]:
     return value
 
 
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+def flat_settings(value: Any, prefix: str = "") -> dict[str, Any]:
     """Return settings by dotted name; those in lists have their position as name."""
     if isinstance(value, list) and any(isinstance(item, dict) for item in value):
         value = {"length": len(value), **{str(index): item for index, item in enumerate(value)}}
@@ -143,5 +143,5 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
         return {prefix: value}
     flat: dict[str, Any] = {}
     for key, item in value.items():
-        flat |= _flat(item, f"{prefix}.{key}" if prefix else key)
+        flat |= flat_settings(item, f"{prefix}.{key}" if prefix else key)
     return flat

@@ -10,7 +10,8 @@ from deeplab_mnv2.data.shapes import Shapes
 from deeplab_mnv2.evaluation.calibration import LEVELS
 from deeplab_mnv2.evaluation.protocol import stamped
 from deeplab_mnv2.tasks.segmentation.counting import Counts
-from deeplab_mnv2.tasks.segmentation.evaluator import SegmentationEvaluation, results
+from deeplab_mnv2.tasks.segmentation.evaluation import SegmentationEvaluation
+from deeplab_mnv2.tasks.segmentation.evaluator import results
 from deeplab_mnv2.tasks.segmentation.object_sizes import object_sizes
 from deeplab_mnv2.tasks.segmentation.pictures import Picture, choose
 from deeplab_mnv2.tasks.segmentation.protocol import protocol

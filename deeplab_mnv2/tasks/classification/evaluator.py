@@ -1,11 +1,8 @@
-"""A data set classified end to end: `eval.json`, each image's five likeliest classes, pictures."""
+"""A data set classified end to end: each image's five likeliest classes, scores, pictures."""
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -21,9 +18,10 @@ from deeplab_mnv2.config import (
 )
 from deeplab_mnv2.data.pipeline import evaluation_batches
 from deeplab_mnv2.evaluation.protocol import stamped
-from deeplab_mnv2.files import replace_atomically
 from deeplab_mnv2.models.classifier import Classifier
 from deeplab_mnv2.sharding import batch_sharding, first_process_first, replicated
+from deeplab_mnv2.tasks.chosen_pictures import chosen_pictures
+from deeplab_mnv2.tasks.classification.evaluation import ClassificationEvaluation, ClassifiedPicture
 from deeplab_mnv2.tasks.classification.metrics import scores
 from deeplab_mnv2.tasks.classification.transforms import centre, check_example
 from deeplab_mnv2.tasks.scoring_batches import fitting_batch_size, one_batch_late, placing
@@ -31,104 +29,6 @@ from deeplab_mnv2.weights.model_weights import weights_digest
 
 # How many of the likeliest classes are kept of each image.
 LIKELIEST = 5
-# A table of more classes than this shows the worst only.
-_ROWS = 40
-
-
-@dataclasses.dataclass
-class ClassifiedPicture:
-    """An image that was scored, (crop, crop, 3) uint8, with its classes and why it was chosen."""
-
-    name: str
-    image: np.ndarray
-    label: str
-    classes: list[str]
-    probabilities: list[float]
-    groups: tuple[str, ...]
-
-
-@dataclasses.dataclass
-class ClassificationEvaluation:
-    """What an evaluation found; `result` is the content of `eval.json`.
-
-    `predictions` (N, 5) are the likeliest classes of each image with their `probabilities`.
-    """
-
-    result: dict[str, Any]
-    names: list[str]
-    labels: np.ndarray
-    predictions: np.ndarray
-    probabilities: np.ndarray
-    pictures: list[ClassifiedPicture]
-
-    def warnings(self) -> list[str]:
-        """Return what makes the scores worth less than they seem, a sentence each."""
-        predicted = np.unique(self.predictions[:, 0])
-        if len(predicted) > 1 or len(np.unique(self.labels)) < 2:
-            return []
-        name = list(self.result["accuracy"])[predicted[0]]
-        return [
-            f"Every image is predicted as {name!r}. That passes in a run's first steps; if it "
-            "lasts, check the class folders and the learning rate."
-        ]
-
-    def shown(self) -> dict[str, np.ndarray]:
-        """Return one of each kind of picture, for TensorBoard."""
-        return {group: picture.image for picture in self.pictures for group in picture.groups}
-
-    def summary(self) -> str:
-        result = self.result
-        low, high = result["ci95"] or (float("nan"),) * 2
-        return (
-            f"top-1 {100 * result['top1']:.2f} % (95 % interval {100 * low:.2f} to "
-            f"{100 * high:.2f}), top-5 {100 * result['top5']:.2f} % on {result['images']} images"
-        )
-
-    def conditions(self) -> str:
-        stamp = self.result["protocol"]
-        return (
-            f"shorter side {stamp['resize'] or 'as it is'}, the middle {stamp['crop_size']} x "
-            f"{stamp['crop_size']}, {stamp['interpolation']}"
-        )
-
-    def table(self) -> str:
-        """Return accuracy by class and its 95 % interval in percent; of many classes the worst."""
-        accuracy = {n: value for n, value in self.result["accuracy"].items() if value is not None}
-        names = list(accuracy)
-        title = "class"
-        if len(names) > _ROWS:
-            names = sorted(names, key=lambda name: accuracy[name])[:_ROWS]
-            title = f"the {_ROWS} worst of {len(accuracy)} classes"
-        width = max(len(title), *map(len, names))
-        lines = [f"{title:{width}}  {'top-1':>6}  95 % interval"]
-        for name in names:
-            interval = self.result["accuracy_ci95"][name] or ()
-            between = " to ".join(f"{100 * bound:.2f}" for bound in interval) or "-"
-            lines.append(f"{name:{width}}  {100 * accuracy[name]:>6.2f}  {between}")
-        return "\n".join(lines)
-
-    def write(self, folder: Path) -> None:
-        """Write `eval.json` and `predictions.npz`: `names`, `labels`, `classes`, `probabilities`.
-
-        Raises:
-            UserError: they cannot be written.
-        """
-        folder.mkdir(parents=True, exist_ok=True)
-        with ExitStack() as stack:
-            # They belong together: none is replaced before both are written.
-            result, predictions = (
-                stack.enter_context(replace_atomically(folder / name))
-                for name in ("eval.json", "predictions.npz")
-            )
-            with predictions.open("wb") as file:
-                np.savez_compressed(
-                    file,
-                    names=self.names,
-                    labels=self.labels,
-                    classes=self.predictions,
-                    probabilities=self.probabilities,
-                )
-            result.write_text(json.dumps(self.result, indent=1) + "\n")
 
 
 class ClassificationEvaluator:
@@ -277,17 +177,12 @@ def choose(
     wrong = predictions[:, 0] != labels
     third = number // 3
     surest = np.argsort(-probabilities[:, 0], kind="stable")
-    groups: dict[int, tuple[str, ...]] = {}
-    for group, indices in (
-        ("sure-and-wrong", surest[wrong[surest]][:third]),
-        ("unsure-and-right", surest[::-1][~wrong[surest[::-1]]][:third]),
-        ("random", np.random.default_rng(0).permutation(len(labels))),
-    ):
-        for index in indices.tolist():
-            if len(groups) >= number:
-                break
-            groups[index] = (*groups.get(index, ()), group)
-    return groups
+    candidates = {
+        "sure-and-wrong": surest[wrong[surest]][:third],
+        "unsure-and-right": surest[::-1][~wrong[surest[::-1]]][:third],
+        "random": np.random.default_rng(0).permutation(len(labels)),
+    }
+    return chosen_pictures({name: found.tolist() for name, found in candidates.items()}, number)
 
 
 @dataclasses.dataclass(frozen=True)

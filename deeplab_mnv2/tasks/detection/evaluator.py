@@ -1,11 +1,8 @@
-"""A data set searched end to end: `eval.json`, what was found in each image, pictures."""
+"""A data set searched end to end: what was found in each image, scores, pictures."""
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -19,127 +16,17 @@ from deeplab_mnv2.data.boxes import Objects, objects_of
 from deeplab_mnv2.data.pipeline import evaluation_batches
 from deeplab_mnv2.evaluation.protocol import stamped
 from deeplab_mnv2.evaluation.ratios import mean_present
-from deeplab_mnv2.files import replace_atomically
 from deeplab_mnv2.models.ssdlite import SSDLite
 from deeplab_mnv2.sharding import batch_sharding, first_process_first, replicated
+from deeplab_mnv2.tasks.chosen_pictures import chosen_pictures
 from deeplab_mnv2.tasks.detection.decoding import Detected, find
-from deeplab_mnv2.tasks.detection.drawing import draw_boxes
+from deeplab_mnv2.tasks.detection.evaluation import DetectedPicture, DetectionEvaluation
 from deeplab_mnv2.tasks.detection.matches import Detections, match_voc
 from deeplab_mnv2.tasks.detection.scores import detection_scores
 from deeplab_mnv2.tasks.detection.transforms import check_example, resize, resize_legacy
 from deeplab_mnv2.tasks.detection.voc_precision import voc_precisions
 from deeplab_mnv2.tasks.scoring_batches import fitting_batch_size, one_batch_late, placing
 from deeplab_mnv2.weights.model_weights import weights_digest
-
-# Boxes of a lower score are not drawn where no better operating point is known.
-_SHOWN_SCORE = 0.3
-
-
-@dataclasses.dataclass
-class DetectedPicture:
-    """An image that was scored, (H, W, 3) uint8, its objects, what was found and its own AP50."""
-
-    name: str
-    image: np.ndarray
-    objects: Objects
-    detections: Detections
-    ap50: float
-    groups: tuple[str, ...]
-
-
-@dataclasses.dataclass
-class DetectionEvaluation:
-    """What an evaluation found; `result` is the content of `eval.json`."""
-
-    result: dict[str, Any]
-    names: list[str]
-    objects: list[Objects]
-    detections: list[Detections]
-    pictures: list[DetectedPicture]
-
-    @property
-    def score(self) -> str:
-        """The key of the main score, "ap" or "ap50"."""
-        return "ap" if "ap" in self.result else "ap50"
-
-    @property
-    def shown_score(self) -> float:
-        """The score from which boxes are drawn."""
-        point = self.result["operating_point"]
-        return point["score"] if point else _SHOWN_SCORE
-
-    def warnings(self) -> list[str]:
-        """Return what makes the scores worth less than they seem, a sentence each."""
-        if self.result["operating_point"] is None:
-            return [
-                "No box finds an object. That passes in a run's first steps; if it lasts, check "
-                "the boxes (python -m deeplab_mnv2.doctor) and the learning rate."
-            ]
-        return []
-
-    def shown(self) -> dict[str, np.ndarray]:
-        """Return one of each kind of picture with its boxes, for TensorBoard."""
-        names = list(self.result["ap_per_class"])
-        return {
-            group: draw_boxes(picture.image, picture.detections, names, self.shown_score)
-            for picture in self.pictures
-            for group in picture.groups
-        }
-
-    def summary(self) -> str:
-        result = self.result
-        low, high = result["ci95"] or (float("nan"),) * 2
-        title = {"ap": "AP", "ap50": "AP50"}[self.score]
-        other = f", AP50 {100 * (result['ap50'] or 0):.2f} %" if self.score == "ap" else ""
-        return (
-            f"{title} {100 * (result[self.score] or 0):.2f} % (95 % interval {100 * low:.2f} to "
-            f"{100 * high:.2f}){other} on {result['images']} images"
-        )
-
-    def conditions(self) -> str:
-        stamp = self.result["protocol"]
-        return (
-            f"{stamp['image_size']} x {stamp['image_size']}, {stamp['resize']}, {stamp['metric']}, "
-            f"non-maximum suppression {stamp['nms_iou']}, scores above "
-            f"{stamp['score_threshold']:g}, {stamp['max_detections']} boxes an image"
-        )
-
-    def table(self) -> str:
-        """Return AP by class and its 95 % interval in percent, of the classes with objects."""
-        found = {n: v for n, v in self.result["ap_per_class"].items() if v is not None}
-        width = max(map(len, ["class", *found]))
-        lines = [f"{'class':{width}}  {'AP':>6}  {'objects':>7}  95 % interval"]
-        for name, value in found.items():
-            interval = self.result["ap_per_class_ci95"][name] or ()
-            between = " to ".join(f"{100 * bound:.2f}" for bound in interval) or "-"
-            number = self.result["objects_per_class"][name]
-            lines.append(f"{name:{width}}  {100 * value:>6.2f}  {number:>7}  {between}")
-        return "\n".join(lines)
-
-    def write(self, folder: Path) -> None:
-        """Write `eval.json`, and `detections.npz` with all boxes, which comparisons need.
-
-        The latter has `names` (N,), and of objects and of detections `boxes` (M, 4) in pixels,
-        `label` (M,), `image` (M,), and `ignore` and `area`, or `scores`.
-
-        Raises:
-            UserError: they cannot be written.
-        """
-        folder.mkdir(parents=True, exist_ok=True)
-        with ExitStack() as stack:
-            # They belong together: none is replaced before both are written.
-            result, found = (
-                stack.enter_context(replace_atomically(folder / name))
-                for name in ("eval.json", "detections.npz")
-            )
-            with found.open("wb") as file:
-                arrays = {
-                    "names": np.array(self.names),
-                    **_flat("object", self.objects),
-                    **_flat("detection", self.detections),
-                }
-                np.savez_compressed(file, allow_pickle=False, **arrays)
-            result.write_text(json.dumps(self.result, indent=1) + "\n")
 
 
 class DetectionEvaluator:
@@ -272,17 +159,12 @@ def choose(ap50: np.ndarray, number: int) -> dict[int, tuple[str, ...]]:
     """
     scored = [int(i) for i in np.argsort(ap50, kind="stable") if not np.isnan(ap50[i])]
     third = min(number // 3, len(scored))
-    groups: dict[int, tuple[str, ...]] = {}
-    for group, indices in (
-        ("worst", scored[:third]),
-        ("best", scored[len(scored) - third :]),
-        ("random", np.random.default_rng(0).permutation(len(ap50)).tolist()),
-    ):
-        for index in indices:
-            if len(groups) >= number:
-                break
-            groups[index] = (*groups.get(index, ()), group)
-    return groups
+    candidates = {
+        "worst": scored[:third],
+        "best": scored[len(scored) - third :],
+        "random": np.random.default_rng(0).permutation(len(ap50)).tolist(),
+    }
+    return chosen_pictures(candidates, number)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -324,13 +206,3 @@ def _own_ap50(detections: Detections, objects: Objects) -> float:
     count = int(max(objects.label.max(), detections.label.max(initial=0))) + 1
     _, area = voc_precisions(match_voc(detections, objects), count)
     return float(mean_present(area)[0])
-
-
-def _flat(prefix: str, parts: list[Any]) -> dict[str, np.ndarray]:
-    """Return the arrays of all images one after the other, and the image of each row."""
-    counts = [len(part.label) for part in parts]
-    fields = [field.name for field in dataclasses.fields(parts[0])] if parts else []
-    flat = {
-        f"{prefix}_{name}": np.concatenate([getattr(p, name) for p in parts]) for name in fields
-    }
-    return {**flat, f"{prefix}_image": np.repeat(np.arange(len(parts)), counts)}

@@ -13,6 +13,7 @@ from PIL import Image
 from deeplab_mnv2.data.decode import DAMAGE
 from deeplab_mnv2.data.palette import voc_palette
 from deeplab_mnv2.errors import UserError
+from deeplab_mnv2.tasks.chosen_pictures import chosen_pictures
 from deeplab_mnv2.tasks.segmentation.metrics import miou
 
 
@@ -44,21 +45,13 @@ def choose(confusions: np.ndarray, number: int) -> dict[int, tuple[str, ...]]:
     values = miou(confusions)
     scored = [int(i) for i in np.argsort(values, kind="stable") if not np.isnan(values[i])]
     third = min(number // 3, len(scored))
-    groups: dict[int, tuple[str, ...]] = {}
-
-    def add(index: int, group: str) -> None:
-        groups[index] = (*groups.get(index, ()), group)
-
-    for index in scored[:third]:
-        add(index, "worst")
-    for index in scored[len(scored) - third :]:
-        add(index, "best")
     drawn = np.random.default_rng(0).permutation(len(values))
-    for index in drawn[~np.isnan(values[drawn])].tolist():
-        if len(groups) >= number:
-            break
-        add(index, "random")
-    return groups
+    candidates = {
+        "worst": scored[:third],
+        "best": scored[len(scored) - third :],
+        "random": drawn[~np.isnan(values[drawn])].tolist(),
+    }
+    return chosen_pictures(candidates, number)
 
 
 def save(pictures: list[Picture], path: Path) -> None:
