@@ -176,7 +176,7 @@ def test_void_in_two_classes_is_in_order(train):
         ({"label": np.zeros((48, 64), np.int64)}, r"label \(48, 64\) int64"),
         ({"label": np.zeros((48, 64, 1), np.uint8)}, r"label \(48, 64, 1\) uint8"),
         ({"label": None}, "label NoneType"),
-        ({"image": np.zeros((48, 64, 3), np.float32)}, r"image \(48, 64, 3\) float32"),
+        ({"image": np.zeros((48, 64, 3))}, r"image \(48, 64, 3\) float64"),
         ({"image": np.zeros((48, 64), np.uint8)}, r"image \(48, 64\) uint8"),
         ({"image": np.zeros((0, 64, 3), np.uint8)}, r"image \(0, 64, 3\) uint8"),
         (None, "a NoneType"),
