@@ -5,7 +5,7 @@ import importlib
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -112,3 +112,14 @@ def replace_atomically(path: Path) -> Iterator[Path]:
     finally:
         if temporary.is_file():
             temporary.unlink()
+
+
+@contextmanager
+def replace_together(*paths: Path) -> Iterator[list[Path]]:
+    """Yield a path to write to for each file: none is replaced before all are written.
+
+    Raises:
+        UserError: one cannot be written.
+    """
+    with ExitStack() as stack:
+        yield [stack.enter_context(replace_atomically(path)) for path in paths]

@@ -27,7 +27,7 @@ from deeplab_mnv2.training.checkpoint import Checkpoints, abstract
 from deeplab_mnv2.training.initial_weights import load_initial_weights
 from deeplab_mnv2.training.lock import lock
 from deeplab_mnv2.training.log import Log, read_metrics
-from deeplab_mnv2.training.loop import Loop
+from deeplab_mnv2.training.loop import Loop, score_curve
 from deeplab_mnv2.training.optimizer import make_optimizer
 from deeplab_mnv2.training.signals import StopSignal
 from deeplab_mnv2.training.state import create_state
@@ -86,7 +86,7 @@ def _train(config: Config, workdir: Path) -> Evaluation:
                 active=jax.process_index() == 0,
                 wandb_project=config.train.wandb_project,
                 settings=settings,
-                score=f"val_{task.score}",
+                score=score_curve(task),
             ) as log:
                 for message in messages:
                     log.say(message)

@@ -33,16 +33,17 @@ def get_config(root: str = "") -> Config:
     for sentence in found.assumed:
         print(f"folder: {sentence}")
     config, source = voc_small.get_config(), found.train.open()
+    images = _some_images(source)
     config.data.train, config.data.val = found.train, found.val
     config.model.num_classes = len(found.train.class_names)
     config.train.init_weights = str(weights.PACKAGED)
     if found.train.class_names != VOC_CLASSES:
         config.train.init_parts = ("backbone", "aspp")
     if isinstance(found.train, Folder) and found.train.bands:
-        _take_bands(config, found.train.bands, source)
+        _take_bands(config, found.train.bands, images)
     # Sizes that fit the images, whatever VOC's are.
     config.evaluation = EvaluationConfig()
-    config.data.crop_size = min(config.data.crop_size, _side(source))
+    config.data.crop_size = min(config.data.crop_size, _side(images))
     config.train.batch_size = 8
     steps = _EPOCHS * len(source) // config.train.batch_size
     config.train.total_steps = min(max(steps, _LEAST), _MOST)
@@ -50,13 +51,12 @@ def get_config(root: str = "") -> Config:
     return config
 
 
-def _take_bands(config: Config, bands: int, source: Source) -> None:
+def _take_bands(config: Config, bands: int, images: list[np.ndarray]) -> None:
     """Make a network for images of bands, whose range of values is measured."""
     model = config.model
     model.in_channels, model.image_mean, model.image_std = bands, (127.5,) * bands, (127.5,) * bands
     # The first layers have never seen such images.
     config.train.freeze = ()
-    images = [source[index]["image"] for index in _spread(source)]
     if any(image.dtype != np.uint8 for image in images):
         ends = [np.nanpercentile(image, (0.1, 99.9)) for image in images]
         low, high = np.min(ends, axis=0)[0], np.max(ends, axis=0)[1]
@@ -65,12 +65,13 @@ def _take_bands(config: Config, bands: int, source: Source) -> None:
         print(f"folder: values from {first:g} to {last:g} become the grey levels 0 to 255")
 
 
-def _spread(source: Source) -> list[int]:
-    """Return a few indices all over a data set."""
-    return np.linspace(0, len(source) - 1, min(9, len(source))).astype(int).tolist()
+def _some_images(source: Source) -> list[np.ndarray]:
+    """Return a few images from all over a data set."""
+    chosen = np.linspace(0, len(source) - 1, min(9, len(source))).astype(int).tolist()
+    return [source[index]["image"] for index in chosen]
 
 
-def _side(source: Source) -> int:
+def _side(images: list[np.ndarray]) -> int:
     """Return the longer side of usual images, rounded up to what a crop can have."""
-    longest = np.median([max(source[index]["image"].shape[:2]) for index in _spread(source)])
+    longest = np.median([max(image.shape[:2]) for image in images])
     return 16 * int(np.ceil((longest - 1) / 16)) + 1

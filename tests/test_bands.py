@@ -262,6 +262,19 @@ def test_a_folder_of_bands_is_found_out(suffix, tmp_path):
     assert dataclasses.replace(found.train, bands=4).digest() != digest
 
 
+def test_labels_beside_bands_may_be_in_several_folders(tmp_path):
+    _write_folder(tmp_path / "written", ".npy")
+    for index in range(6):
+        place = tmp_path / "data" / f"place{index % 2}"
+        place.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"written/images/{index}.npy").rename(place / f"{index}.npy")
+        (tmp_path / f"written/masks/{index}.png").rename(place / f"{index}.png")
+    found = discover(str(tmp_path / "data"))
+    assert isinstance(found.train, Folder)
+    assert found.train.bands == 5
+    assert len(found.train.open()) + len(found.val.open()) == 6
+
+
 def test_arrays_beside_photographs_are_no_images(tmp_path):
     _write_folder(tmp_path, ".npy")
     (tmp_path / "images").rename(tmp_path / "features")

@@ -18,10 +18,12 @@ from deeplab_mnv2.data.decode import (
     Photo,
     damaged,
     has_more_bands,
+    image_name,
     open_image,
     photo_path,
     photo_pixels,
     png_bit_depth,
+    read_image,
 )
 from deeplab_mnv2.data.photographs import IMAGE_SUFFIXES
 from deeplab_mnv2.errors import UserError
@@ -36,12 +38,12 @@ _PLAIN = ("L", "LA", "RGB", "RGBA", "RGBX", "CMYK", "I;16", "I;16L", "I;16B")
 def read_bands(path: Path, bands: int) -> np.ndarray:
     """Return an image file as (H, W, bands), uint8, uint16 or otherwise float32.
 
-    A colour picture where one band is asked for becomes grey.
+    A colour picture where one band is asked for becomes grey; 0 is a photograph (`read_image`).
 
     Raises:
         UserError: the file is missing, damaged, too large, or has another number of bands.
     """
-    return _with_bands(_read(path), bands, str(path))
+    return _with_bands(_read(path), bands, str(path)) if bands else read_image(path)
 
 
 def bands_of(path: Path) -> int:
@@ -78,19 +80,18 @@ def network_image(photo: Photo, config: BackboneConfig) -> np.ndarray:
     Raises:
         UserError: the file cannot be read, or the image is of another form.
     """
-    path = None if isinstance(photo, np.ndarray | Image.Image) else photo_path(photo)
-    is_array = path is not None and path.suffix.lower() == _ARRAY
-    if _takes_photographs(config) and not is_array:
+    in_memory = isinstance(photo, np.ndarray | Image.Image)
+    is_array_file = not in_memory and photo_path(photo).suffix.lower() == _ARRAY
+    if _takes_photographs(config) and not is_array_file:
         return photo_pixels(photo)
-    channels, value_range = config.in_channels, _value_range(config)
-    if path is not None:
-        return grey_levels(read_bands(path, channels), value_range, str(path))
-    if isinstance(photo, Image.Image):
-        found, where = _samples(photo), getattr(photo, "filename", "") or "The image"
-    else:
-        assert isinstance(photo, np.ndarray)
+    if isinstance(photo, np.ndarray):
         found, where = _checked(photo, "The array"), "The array"
-    return grey_levels(_with_bands(found, channels, where), value_range, where)
+    elif isinstance(photo, Image.Image):
+        found, where = _samples(photo), image_name(photo)
+    else:
+        found, where = _read(Path(photo)), str(photo)
+    found = _with_bands(found, config.in_channels, where)
+    return grey_levels(found, _value_range(config), where)
 
 
 def grey_levels(image: np.ndarray, value_range: Sequence[float], where: str) -> np.ndarray:
@@ -124,6 +125,11 @@ def grey_levels(image: np.ndarray, value_range: Sequence[float], where: str) -> 
     return np.rint(scaled.clip(0, 255)).astype(np.uint8)
 
 
+def to_grey(image: np.ndarray) -> np.ndarray:
+    """Return a picture (H, W, 3) as (H, W, 1), by the luma of its colours."""
+    return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
+
+
 def in_colour(image: np.ndarray) -> np.ndarray:
     """Return an image (H, W, bands) as a picture (H, W, 3) uint8: the first three bands, or grey.
 
@@ -149,11 +155,11 @@ def _read(path: Path) -> np.ndarray:
     if not path.is_file():
         raise UserError(f"{path} does not exist; check the path or the split's list.")
     suffix = path.suffix.lower()
+    if suffix == _ARRAY:
+        return _checked(_map_array(path), str(path))
+    if suffix in _TIFF:
+        return _read_tiff(path)
     try:
-        if suffix == _ARRAY:
-            return _checked(_map_array(path), str(path))
-        if suffix in _TIFF:
-            return _read_tiff(path)
         with open_image(path) as image:
             # Pillow drops the lower half of 16 bits in colour.
             if image.format == "PNG" and png_bit_depth(path) == 16:
@@ -209,7 +215,7 @@ def _samples(image: Image.Image) -> np.ndarray:
     upright = ImageOps.exif_transpose(image)
     if upright.mode not in _PLAIN:
         upright = upright.convert("RGB")
-    return _checked(np.asarray(upright), getattr(image, "filename", "") or "The image")
+    return _checked(np.asarray(upright), image_name(image))
 
 
 def _checked(image: np.ndarray, where: str) -> np.ndarray:
@@ -240,7 +246,7 @@ def _with_bands(image: np.ndarray, bands: int, where: str) -> np.ndarray:
     if found == bands:
         return image
     if bands == 1 and found == 3:
-        return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
+        return to_grey(image)
     if image.shape[0] == bands:
         remedy = "save it as (height, width, bands)"
     else:

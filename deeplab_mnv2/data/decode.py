@@ -86,7 +86,7 @@ def to_rgb(image: Image.Image) -> np.ndarray:
     try:
         if has_more_bands(image):
             raise UserError(
-                f"{getattr(image, 'filename', '') or 'The image'} holds more bands than a "
+                f"{image_name(image)} holds more bands than a "
                 "photograph; read it with the data set's bands, or save red, green and blue."
             )
         upright = ImageOps.exif_transpose(image)
@@ -96,12 +96,17 @@ def to_rgb(image: Image.Image) -> np.ndarray:
         if upright.mode in ("I", "F"):
             kind = "32-bit integers" if upright.mode == "I" else "floating-point numbers"
             raise UserError(
-                f"{getattr(image, 'filename', '') or 'The image'} holds {kind}, of which nothing "
+                f"{image_name(image)} holds {kind}, of which nothing "
                 "says what is black and what is white; save it with 8 or 16 bits a sample."
             )
         return np.asarray(upright.convert("RGB"))
     except DAMAGE as error:
-        raise damaged(getattr(image, "filename", "") or "The image", error) from error
+        raise damaged(image_name(image), error) from error
+
+
+def image_name(image: Image.Image) -> str:
+    """Return the file that an image was opened from, or that it is an image."""
+    return getattr(image, "filename", "") or "The image"
 
 
 def has_more_bands(image: Image.Image) -> bool:

@@ -10,7 +10,6 @@ from typing import Any
 from deeplab_mnv2.config.checks import Section
 from deeplab_mnv2.data.bands import SUFFIXES, read_bands
 from deeplab_mnv2.data.classes import VOC_CLASSES
-from deeplab_mnv2.data.decode import read_image
 from deeplab_mnv2.data.label_files import (
     LabelValues,
     Value,
@@ -269,7 +268,7 @@ class FolderSource:
             UserError: a file is damaged, a label id is unknown, or the sizes differ.
         """
         image_path, label_path = self.pairs[index]
-        image = read_bands(image_path, self.bands) if self.bands else read_image(image_path)
+        image = read_bands(image_path, self.bands)
         label = read_label(label_path, self.meaning)
         if image.shape[:2] != label.shape:
             raise UserError(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deeplab_mnv2.data.lists import readings
-from deeplab_mnv2.data.photographs import IMAGE_SUFFIXES, files_below, is_image
+from deeplab_mnv2.data.photographs import files_below, is_image
 from deeplab_mnv2.data.places import SHOWN
 from deeplab_mnv2.errors import UserError
 
@@ -35,7 +35,7 @@ class Layout:
         labels: Path,
         image_pattern: str,
         label_pattern: str,
-        suffixes: Sequence[str] = IMAGE_SUFFIXES,
+        suffixes: Sequence[str],
     ):
         self.root, self.images, self.labels = root, images, labels
         self.suffixes = suffixes

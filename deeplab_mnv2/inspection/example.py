@@ -165,9 +165,9 @@ def _examine_image(path: Path, findings: list[Finding], bands: int) -> np.ndarra
         findings.append(Finding(kind, where, f"{where} {what}."))
 
     try:
+        image = read_bands(path, bands)
         if bands:
-            return read_bands(path, bands)
-        image = read_image(path)
+            return image
         with open_image(path) as header:
             sixteen = header.format == "PNG" and png_bit_depth(path) == 16
             if sixteen or header.mode.startswith("I;16"):

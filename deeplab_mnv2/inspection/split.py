@@ -12,7 +12,6 @@ import numpy as np
 
 from deeplab_mnv2.config import IGNORE_LABEL, DataSet, Source
 from deeplab_mnv2.data.bands import read_bands
-from deeplab_mnv2.data.decode import read_image
 from deeplab_mnv2.data.folder import Folder
 from deeplab_mnv2.data.label_files import LabelValues, read_values, to_colour
 from deeplab_mnv2.data.palette import voc_palette
@@ -62,7 +61,7 @@ class Survey:
             read = functools.partial(read_values, in_colour=meaning.in_colour)
             label = _readable(read, entry[1])
             label = None if label is None else class_ids(label, *meaning.to_classes(label), meaning)
-            image = _readable(functools.partial(_read, bands=_bands(self.data_set)), entry[0])
+            image = _readable(functools.partial(read_bands, bands=_bands(self.data_set)), entry[0])
             return image, label
         example = _readable(self.source.__getitem__, entry) if self.source else None
         return example_arrays(example) if example else (None, None)
@@ -225,10 +224,6 @@ def _one_of_each_kind(findings: Sequence[Finding]) -> list[str]:
 def _bands(data_set: DataSet) -> int:
     """Return how many bands the images in files have; 0 where they are photographs."""
     return data_set.bands if _is_files(data_set) else 0
-
-
-def _read(path: Path, bands: int) -> np.ndarray:
-    return read_bands(path, bands) if bands else read_image(path)
 
 
 def _meaning(data_set: DataSet) -> LabelValues:

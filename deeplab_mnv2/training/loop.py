@@ -173,7 +173,7 @@ class Loop:
         evaluation = self._score(state, step == self.config.train.total_steps)
         if evaluation is None:
             return None
-        self.log.record(step, {f"val_{self.task.score}": evaluation.result[self.task.score]})
+        self.log.record(step, {score_curve(self.task): evaluation.result[self.task.score]})
         self.log.draw(step, _of_classes(evaluation.result))
         self.log.say(f"step {step}: val {evaluation.summary()}")
         for name, picture in evaluation.shown().items():
@@ -185,6 +185,11 @@ class Loop:
         for warning in warnings:
             self.log.say(f"warning: {warning}")
             self.log.record(step, {"warning": warning})
+
+
+def score_curve(task: Task) -> str:
+    """Return what the curve of a task's score is called."""
+    return f"val_{task.score}"
 
 
 def _of_classes(result: Mapping[str, Any]) -> dict[str, float]:

@@ -83,7 +83,9 @@ def _folders(root: Path, images: list[Path]) -> Found:
     """Return what is in folders of images and of label PNGs."""
     pair = find_pair(root, images)
     train, val, told = choose_splits(pair.splits)
-    bands = find_bands(path for path in images if _folder_of(path, root) == pair.images)
+    # Labels beside their images may be in several folders.
+    group = grouped(root, images).get(pair.images, {"": images})
+    bands = find_bands(path for files in group.values() for path in files)
     layout = Folder(
         root=str(root),
         images=pair.images,
@@ -96,11 +98,6 @@ def _folders(root: Path, images: list[Path]) -> Found:
     where = f"images in {pair.images}, labels in {pair.labels}"
     said = (where, f"images of {bands} bands") if bands else (where,)
     return _with_classes(layout, train, val, (*said, told))
-
-
-def _folder_of(path: Path, root: Path) -> str:
-    """Return the folder that a file is in, with `{split}` in it."""
-    return template(path.parent.relative_to(root))[0]
 
 
 def _voc(root: Path) -> Found:

@@ -2,13 +2,12 @@
 
 import dataclasses
 import json
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from deeplab_mnv2.files import replace_atomically
+from deeplab_mnv2.files import replace_together
 
 # A table of more classes than this shows the worst only.
 _ROWS = 40
@@ -92,13 +91,8 @@ class ClassificationEvaluation:
         Raises:
             UserError: they cannot be written.
         """
-        folder.mkdir(parents=True, exist_ok=True)
-        with ExitStack() as stack:
-            # They belong together: none is replaced before both are written.
-            result, predictions = (
-                stack.enter_context(replace_atomically(folder / name))
-                for name in ("eval.json", "predictions.npz")
-            )
+        names = "eval.json", "predictions.npz"
+        with replace_together(*(folder / name for name in names)) as (result, predictions):
             with predictions.open("wb") as file:
                 np.savez_compressed(
                     file,

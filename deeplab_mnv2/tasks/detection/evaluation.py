@@ -2,14 +2,13 @@
 
 import dataclasses
 import json
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from deeplab_mnv2.data.boxes import Objects
-from deeplab_mnv2.files import replace_atomically
+from deeplab_mnv2.files import replace_together
 from deeplab_mnv2.tasks.detection.drawing import draw_boxes
 from deeplab_mnv2.tasks.detection.matches import Detections
 
@@ -107,13 +106,8 @@ class DetectionEvaluation:
         Raises:
             UserError: they cannot be written.
         """
-        folder.mkdir(parents=True, exist_ok=True)
-        with ExitStack() as stack:
-            # They belong together: none is replaced before both are written.
-            result, found = (
-                stack.enter_context(replace_atomically(folder / name))
-                for name in ("eval.json", "detections.npz")
-            )
+        names = "eval.json", "detections.npz"
+        with replace_together(*(folder / name for name in names)) as (result, found):
             with found.open("wb") as file:
                 arrays = {
                     "names": np.array(self.names),

@@ -2,13 +2,12 @@
 
 import dataclasses
 import json
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from deeplab_mnv2.files import replace_atomically
+from deeplab_mnv2.files import replace_together
 from deeplab_mnv2.tasks.segmentation.counting import Counts
 from deeplab_mnv2.tasks.segmentation.drawing import strip
 from deeplab_mnv2.tasks.segmentation.pictures import Picture, save
@@ -99,13 +98,8 @@ class SegmentationEvaluation:
         Raises:
             UserError: they cannot be written.
         """
-        folder.mkdir(parents=True, exist_ok=True)
-        paths = (folder / name for name in ("eval.json", "confusions.npz", "pictures.zip"))
-        with ExitStack() as stack:
-            # They belong together: none is replaced before all are written.
-            result, counts, pictures = (
-                stack.enter_context(replace_atomically(path)) for path in paths
-            )
+        names = "eval.json", "confusions.npz", "pictures.zip"
+        with replace_together(*(folder / name for name in names)) as (result, counts, pictures):
             save(self.pictures, pictures)
             with counts.open("wb") as file:
                 np.savez_compressed(

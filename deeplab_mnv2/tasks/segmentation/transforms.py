@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from deeplab_mnv2.config import IGNORE_LABEL, DataConfig, DeepLabConfig
-from deeplab_mnv2.data.bands import grey_levels
+from deeplab_mnv2.data.bands import grey_levels, to_grey
 from deeplab_mnv2.data.colours import distort_colours
 from deeplab_mnv2.errors import UserError
 
@@ -40,7 +40,7 @@ def checked_example(
             )
     image, label = example["image"], example["label"]
     if channels == 1 and image.shape[2] == 3:
-        image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
+        image = to_grey(image)
     if image.shape != (*label.shape, channels) or not label.size:
         raise UserError(
             f"{name} has an image of shape {image.shape} and a label of shape {label.shape}; they "
