@@ -102,6 +102,37 @@ def test_repeated_augmentation_shows_an_image_in_a_row_and_augments_each_time(co
     assert_equal(batches[:3], take(dataclasses.replace(config, workers=2), 3))
 
 
+def test_a_share_of_the_examples_comes_with_another_one(config):
+    class Marked:
+        def __len__(self):
+            return 10
+
+        def __getitem__(self, index):
+            return {"name": str(range(10)[index])}
+
+    def seen(example, rng):
+        return {"other": np.array(int(example["other"]["name"]) if "other" in example else -1)}
+
+    config = dataclasses.replace(config, paste=0.3)
+    batches = training_batches(Marked(), config, seen, num_classes=2, batch_size=100, seed=0)
+    others = np.concatenate([next(batches)["other"] for _ in range(10)])
+    assert np.mean(others >= 0) == pytest.approx(0.3, abs=0.05)
+    assert set(others) == {-1, *range(10)}
+    without = dataclasses.replace(config, paste=0.0)
+    batches = training_batches(Marked(), without, seen, num_classes=2, batch_size=100, seed=0)
+    assert set(next(batches)["other"]) == {-1}
+
+
+def test_pasting_changes_labels_and_resumes_to_the_same_bits(config):
+    config = dataclasses.replace(config, paste=1.0, crop_size=49, scale_range=(1.0, 1.0))
+    pasted = take(config, 6)
+    plain = take(dataclasses.replace(config, paste=0.0), 6)
+    for one, other in zip(pasted, plain, strict=True):
+        assert not np.array_equal(one["label"], other["label"])
+    assert_equal(pasted[4:], take(config, 2, first_step=4))
+    assert_equal(pasted[:3], take(dataclasses.replace(config, workers=2), 3))
+
+
 def test_processes_share_the_global_batch(config):
     whole = take(config, 3)
     parts = [take(config, 3, process_index=i, process_count=2) for i in range(2)]

@@ -64,6 +64,11 @@ class InputConfig(Section):
     threads: int = 2
     workers: int = 0
 
+    @property
+    def mixed(self) -> float:
+        """Share of the training examples that come with another one, to be mixed with it."""
+        return 0.0
+
     def check(self) -> None:
         """Check every setting.
 
@@ -85,9 +90,17 @@ class DataConfig(InputConfig):
     # Random scale: discrete steps, or continuous (uniform in the logarithm) where step is 0.
     scale_range: tuple[float, float] = (0.5, 2.0)
     scale_step: float = 0.25
+    # Share of the examples into which what another one shows of a class is pasted, scaled and
+    # flipped at random (arXiv:2012.07177). Class 0, background, never is.
+    paste: float = 0.0
+
+    @property
+    def mixed(self) -> float:
+        return self.paste
 
     def check(self) -> None:
         super().check()
+        self.require(0 <= self.paste <= 1, "paste", "from 0 to 1")
         low, high = self.scale_range
         self.require(
             0 < low <= high < float("inf"), "scale_range", "two increasing numbers above 0"

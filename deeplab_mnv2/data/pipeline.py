@@ -32,8 +32,9 @@ def training_batches(
     """Return an endless iterator of this process's share of the global batches.
 
     Batches hold what `augment` returns of each example, stacked (b, ...), `name` (b,) and
-    `damage` (b,): the error messages of examples that were replaced. Order and augmentation are
-    a function of (seed, position) alone, whatever the number of threads, worker processes or
+    `damage` (b,): the error messages of examples that were replaced. A share `config.mixed` of
+    the examples comes with another one of the source, `other`. Order and augmentation are a
+    function of (seed, position) alone, whatever the number of threads, worker processes or
     hosts, so a resumed run starts at `first_step`.
 
     Raises:
@@ -51,7 +52,7 @@ def training_batches(
     dataset = grain.MapDataset.source(source).seed(seed).shuffle()
     if config.repeated_augmentation > 1:
         dataset = _InARow(dataset, config.repeated_augmentation)
-    dataset = dataset.repeat().random_map(_Augment(augment))
+    dataset = dataset.repeat().random_map(_Augment(augment, source, config.mixed))
     # Process i reads the i-th contiguous part of every global batch, so that the parts together
     # equal the batch of a single process, dropout masks included.
     dataset = dataset.batch(batch_size // process_count, drop_remainder=True)
@@ -189,12 +190,20 @@ class _InARow(grain.MapDataset):
 @dataclasses.dataclass(frozen=True)
 class _Augment(grain.transforms.RandomMap):
     augment: Augment
+    # Of these comes `other`, with a share of the examples.
+    source: Source
+    mixed: float
 
     def random_map(  # pyright: ignore[reportIncompatibleMethodOverride] - declared as None
         self, element: Any, rng: np.random.Generator
     ) -> dict[str, Any]:
+        damage = [element.get("damage", "")]
+        if self.mixed and rng.random() < self.mixed:
+            other = self.source[int(rng.integers(len(self.source)))]
+            damage.append(other.get("damage", ""))
+            element = {**element, "other": other}
         augmented = self.augment(element, rng)
-        return {**augmented, "name": element["name"], "damage": element.get("damage", "")}
+        return {**augmented, "name": element["name"], "damage": " ".join(filter(None, damage))}
 
 
 @dataclasses.dataclass(frozen=True)

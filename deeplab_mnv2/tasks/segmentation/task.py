@@ -14,6 +14,7 @@ from deeplab_mnv2.config import Config, DataConfig, DeepLabConfig, EvaluationCon
 from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.tasks.segmentation.evaluator import SegmentationEvaluator
 from deeplab_mnv2.tasks.segmentation.losses import loss_sums
+from deeplab_mnv2.tasks.segmentation.pasting import paste
 from deeplab_mnv2.tasks.segmentation.transforms import augment, checked_example
 
 
@@ -33,6 +34,8 @@ class SegmentationTask:
         image, label = checked_example(example, self.model)
         data = self.config.data
         assert isinstance(data, DataConfig)  # the config's check has seen to it
+        if "other" in example:
+            image, label = paste(image, label, *checked_example(example["other"], self.model), rng)
         image, label = augment(image, label, rng, data, self.model.mean_pixel)
         return {"image": image, "label": label}
 

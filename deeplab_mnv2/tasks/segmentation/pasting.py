@@ -1,0 +1,62 @@
+"""Copy-paste: what one image shows of a class, pasted into another."""
+
+import cv2
+import numpy as np
+
+from deeplab_mnv2.config import IGNORE_LABEL
+
+# Unlabelled pixels this near to an object are taken to be its outline, and come along.
+_OUTLINE = 8
+# Random scale, where the object then fits into the image.
+_SCALES = (0.5, 2.0)
+
+
+def paste(
+    image: np.ndarray,
+    label: np.ndarray,
+    other_image: np.ndarray,
+    other_label: np.ndarray,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return image (H, W, C) and label (H, W) with all that the other one has of a class on top.
+
+    Without labels of instances, all objects of the class together are what Ghiasi et al. paste
+    (arXiv:2012.07177): of a class drawn among those of `other_label`, at a random scale, flipped
+    or not, at a place where they lie in the image whole. Where there is only background, nothing
+    is pasted.
+    """
+    classes = np.setdiff1d(other_label, (0, IGNORE_LABEL))
+    if not classes.size:
+        return image, label
+    part = other_label == rng.choice(classes)
+    near = cv2.dilate(part.astype(np.uint8), np.ones((2 * _OUTLINE + 1,) * 2, np.uint8)) > 0
+    part |= near & (other_label == IGNORE_LABEL)
+    left, top, width, height = cv2.boundingRect(part.astype(np.uint8))
+    box = np.s_[top : top + height, left : left + width]
+    low, high = np.log(_SCALES)
+    scale = np.exp(rng.uniform(low, high))
+    scale = min(scale, label.shape[0] / height, label.shape[1] / width)
+    new_height, new_width = max(1, int(height * scale)), max(1, int(width * scale))
+    piece, piece_label, mask = (
+        _resized(array[box], new_height, new_width, interpolation)
+        for array, interpolation in (
+            (other_image, cv2.INTER_LINEAR),
+            (other_label[..., None], cv2.INTER_NEAREST),
+            (part.astype(np.uint8)[..., None], cv2.INTER_NEAREST),
+        )
+    )
+    if rng.random() < 0.5:
+        piece, piece_label, mask = piece[:, ::-1], piece_label[:, ::-1], mask[:, ::-1]
+    top = int(rng.integers(label.shape[0] - new_height, endpoint=True))
+    left = int(rng.integers(label.shape[1] - new_width, endpoint=True))
+    place = np.s_[top : top + new_height, left : left + new_width]
+    image, label = image.copy(), label.copy()
+    image[place] = np.where(mask, piece, image[place])
+    label[place] = np.where(mask, piece_label, label[place][..., None])[..., 0]
+    return image, label
+
+
+def _resized(array: np.ndarray, height: int, width: int, interpolation: int) -> np.ndarray:
+    """Return (height, width, C) of (H, W, C)."""
+    resized = cv2.resize(array, (width, height), interpolation=interpolation)
+    return resized.reshape(height, width, -1)  # OpenCV drops the axis of a single channel
