@@ -9,6 +9,7 @@ from jax import Array
 from deeplab_mnv2.config import BackboneConfig
 from deeplab_mnv2.models.layers import ConvNormAct, SeparableConv, check_normalized, round_image
 from deeplab_mnv2.models.mobilenet_v2 import make_divisible
+from deeplab_mnv2.models.strides import strides_and_dilations
 
 # Table 1 of the paper: channels, blocks, stride of the first block.
 STAGES = ((64, 1, 1), (128, 2, 2), (256, 2, 2), (512, 6, 2), (1024, 2, 2))
@@ -42,26 +43,13 @@ class MobileNetV1(nnx.Module):
         channels = scale(STEM_CHANNELS)
         self.stem = layer(config.in_channels, channels, 3, stride=config.early_strides[0])
         stages = []
-        current_stride, dilation = config.early_strides[0], 1
-        for number, (stage_channels, repeats, stage_stride) in enumerate(STAGES):
-            if number == LOW_LEVEL_STAGE:
-                stage_stride = config.early_strides[1]
+        plan = strides_and_dilations([stage[1:] for stage in STAGES], config)
+        for (stage_channels, *_), places in zip(STAGES, plan, strict=True):
             blocks = []
-            for index in range(repeats):
-                stride = stage_stride if index == 0 else 1
-                keeps_resolution = stride > 1 and current_stride >= config.output_stride
+            for stride, dilation in places:
                 block = SeparableConv(
-                    layer,
-                    channels,
-                    scale(stage_channels),
-                    stride=1 if keeps_resolution else stride,
-                    dilation=dilation,
+                    layer, channels, scale(stage_channels), stride=stride, dilation=dilation
                 )
-                # As in MobileNetV2: the block that loses its stride keeps the old dilation.
-                if keeps_resolution:
-                    dilation *= stride
-                else:
-                    current_stride *= stride
                 channels = scale(stage_channels)
                 blocks.append(block)
             stages.append(nnx.List(blocks))

@@ -9,6 +9,7 @@ from jax import Array
 from deeplab_mnv2.config import BackboneConfig
 from deeplab_mnv2.models.layers import ConvNormAct, check_normalized, round_image
 from deeplab_mnv2.models.ops.fake_quantization import Range, rounded, step_of
+from deeplab_mnv2.models.strides import strides_and_dilations
 
 # Table 2 of the paper: expansion t, channels c, blocks n, stride s.
 STAGES = (
@@ -120,29 +121,19 @@ class MobileNetV2(nnx.Module):
             rngs=rngs,
         )
         stages = []
-        current_stride, dilation = config.early_strides[0], 1
-        for number, (expansion, stage_channels, repeats, stage_stride) in enumerate(STAGES):
-            if number == LOW_LEVEL_STAGE:
-                stage_stride = config.early_strides[1]
+        plan = strides_and_dilations([stage[2:] for stage in STAGES], config)
+        for (expansion, stage_channels, *_), places in zip(STAGES, plan, strict=True):
             blocks = []
-            for index in range(repeats):
-                stride = stage_stride if index == 0 else 1
-                keeps_resolution = stride > 1 and current_stride >= config.output_stride
+            for stride, dilation in places:
                 block = InvertedResidual(
                     config,
                     channels,
                     scale(stage_channels),
                     expansion=expansion,
-                    stride=1 if keeps_resolution else stride,
+                    stride=stride,
                     dilation=dilation,
                     rngs=rngs,
                 )
-                # The block that loses its stride still reads the finer grid it was trained
-                # for, so it keeps the old dilation; only the blocks after it are dilated.
-                if keeps_resolution:
-                    dilation *= stride
-                else:
-                    current_stride *= stride
                 channels = scale(stage_channels)
                 blocks.append(block)
             stages.append(nnx.List(blocks))
