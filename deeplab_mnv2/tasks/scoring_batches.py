@@ -46,3 +46,24 @@ def one_batch_late(
         previous = batch, found
     if previous is not None:
         yield previous
+
+
+def rows_in_order(
+    run: Callable[[dict[str, Any]], Any],
+    batches: Iterable[dict[str, Any]],
+    row_of: Callable[[dict[str, Any], Any, int], T],
+    progress: Callable[[int], None] | None,
+) -> list[T]:
+    """Return what `row_of(batch, found, row)` makes of every image, in the data set's order.
+
+    `found` is what `run` makes of a batch, fetched from the devices; `progress` gets the images
+    done at a time.
+    """
+    rows: dict[int, T] = {}
+    for batch, on_device in one_batch_late(run, batches):
+        found = jax.device_get(on_device)
+        for row, index in enumerate(batch["index"]):
+            rows[index] = row_of(batch, found, row)
+        if progress is not None:
+            progress(len(batch["index"]))
+    return [rows[index] for index in sorted(rows)]

@@ -24,7 +24,7 @@ from deeplab_mnv2.tasks.chosen_pictures import chosen_pictures
 from deeplab_mnv2.tasks.classification.evaluation import ClassificationEvaluation, ClassifiedPicture
 from deeplab_mnv2.tasks.classification.metrics import scores
 from deeplab_mnv2.tasks.classification.transforms import centre, check_example
-from deeplab_mnv2.tasks.scoring_batches import fitting_batch_size, one_batch_late, placing
+from deeplab_mnv2.tasks.scoring_batches import fitting_batch_size, placing, rows_in_order
 from deeplab_mnv2.weights.model_weights import weights_digest
 
 # How many of the likeliest classes are kept of each image.
@@ -113,14 +113,12 @@ class ClassificationEvaluator:
         def run(batch: dict[str, Any]) -> tuple[Array, Array]:
             return self._scorer(params, batch_stats, place(batch["image"]))
 
-        rows: dict[int, tuple[str, int, np.ndarray, np.ndarray]] = {}
-        for batch, found in one_batch_late(run, batches):
-            classes, shares = jax.device_get(found)
-            for row, index in enumerate(batch["index"]):
-                rows[index] = batch["name"][row], batch["label"][row], classes[row], shares[row]
-            if progress is not None:
-                progress(len(batch["index"]))
-        ordered = [rows[index] for index in sorted(rows)]
+        def row_of(
+            batch: dict[str, Any], found: tuple[np.ndarray, np.ndarray], row: int
+        ) -> tuple[str, int, np.ndarray, np.ndarray]:
+            return batch["name"][row], batch["label"][row], found[0][row], found[1][row]
+
+        ordered = rows_in_order(run, batches, row_of, progress)
         kept = min(LIKELIEST, len(self._class_names))
         shape = (len(ordered), kept)
         predictions = np.array([classes for _, _, classes, _ in ordered], np.int32)

@@ -25,7 +25,7 @@ from deeplab_mnv2.tasks.detection.matches import Detections, match_voc
 from deeplab_mnv2.tasks.detection.scores import detection_scores
 from deeplab_mnv2.tasks.detection.transforms import check_example, resize, resize_legacy
 from deeplab_mnv2.tasks.detection.voc_precision import voc_precisions
-from deeplab_mnv2.tasks.scoring_batches import fitting_batch_size, one_batch_late, placing
+from deeplab_mnv2.tasks.scoring_batches import fitting_batch_size, placing, rows_in_order
 from deeplab_mnv2.weights.model_weights import weights_digest
 
 
@@ -116,18 +116,14 @@ class DetectionEvaluator:
         def run(batch: dict[str, Any]) -> Detected:
             return self._finder(params, batch_stats, place(batch["image"]))
 
-        rows: dict[int, tuple[str, Objects, Detections]] = {}
-        for batch, on_device in one_batch_late(run, batches):
-            found = jax.device_get(on_device)
-            for row, index in enumerate(batch["index"]):
-                kept = slice(int(found.counts[row]))
-                # To pixels of the original image, in which objects are given.
-                boxes = found.boxes[row, kept] * np.array(batch["size"][row] * 2, float)
-                detections = Detections(boxes, found.scores[row, kept], found.classes[row, kept])
-                rows[index] = batch["name"][row], batch["objects"][row], detections
-            if progress is not None:
-                progress(len(batch["index"]))
-        ordered = [rows[index] for index in sorted(rows)]
+        def row_of(batch: dict[str, Any], found: Any, row: int) -> tuple[str, Objects, Detections]:
+            kept = slice(int(found.counts[row]))
+            # To pixels of the original image, in which objects are given.
+            boxes = found.boxes[row, kept] * np.array(batch["size"][row] * 2, float)
+            detections = Detections(boxes, found.scores[row, kept], found.classes[row, kept])
+            return batch["name"][row], batch["objects"][row], detections
+
+        ordered = rows_in_order(run, batches, row_of, progress)
         return (
             [name for name, _, _ in ordered],
             [objects for _, objects, _ in ordered],
