@@ -104,6 +104,7 @@ def test_values_that_mean_the_same_are_taken():
         ("model.num_classes", 255),
         ("data.scale_range", (2.0, 0.5)),
         ("data.paste", 1.5),
+        ("data.repeat_power", 0.0),
         ("data.crop_size", 50),
         ("train.ema_decay", 1.0),
         ("train.freeze", ("head",)),

@@ -21,21 +21,31 @@ def test_rare_classes_are_repeated_by_the_root_of_their_rarity():
     present[:, 0] = True  # everywhere: once
     present[:250, 1] = True  # above the threshold: once
     present[-10:, 2] = True  # 1 %: sqrt(0.16 / 0.01) = 4 times
-    times = np.bincount(repeat_rare(present, 0.16, seed=0))
+    times = np.bincount(repeat_rare(present, 0.16, power=0.5, seed=0))
     assert (times[:990] == 1).all()
     assert (times[-10:] == 4).all()
+
+
+def test_with_a_power_of_one_rare_classes_come_equally_often():
+    present = np.zeros((1000, 3), bool)
+    present[:900, 0] = True
+    present[900:980, 1] = True
+    present[980:, 2] = True
+    times = np.bincount(repeat_rare(present, 0.16, power=1.0, seed=0))
+    assert (times[:900] == 1).all()
+    assert times[900:980].sum() == times[980:].sum() == 160
 
 
 def test_fractions_are_kept_on_average_and_by_the_seed():
     present = np.ones((20_000, 2), bool)
     present[1000:, 1] = False  # 5 %: sqrt(0.1 / 0.05) = 1.414 times
-    indices = repeat_rare(present, 0.1, seed=1)
+    indices = repeat_rare(present, 0.1, power=0.5, seed=1)
     repeated = (indices < 1000).sum() / 1000
     assert abs(repeated - 2**0.5) < 0.05
-    np.testing.assert_array_equal(indices, repeat_rare(present, 0.1, seed=1))
-    assert not np.array_equal(indices, repeat_rare(present, 0.1, seed=2))
+    np.testing.assert_array_equal(indices, repeat_rare(present, 0.1, power=0.5, seed=1))
+    assert not np.array_equal(indices, repeat_rare(present, 0.1, power=0.5, seed=2))
 
 
 def test_a_class_without_images_repeats_nothing():
     present = np.array([[True, False], [True, False]])
-    np.testing.assert_array_equal(repeat_rare(present, 0.1, seed=0), [0, 1])
+    np.testing.assert_array_equal(repeat_rare(present, 0.1, power=0.5, seed=0), [0, 1])

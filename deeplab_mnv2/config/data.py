@@ -52,9 +52,11 @@ class InputConfig(Section):
     photometric: bool = False
     # Use the first examples of the training split only (0 = all); for over-fitting checks.
     train_examples: int = 0
-    # Images of a class that fewer than this share of the images hold are repeated, by the root
-    # of the rarity (arXiv:1908.03195); 0 shows every image once an epoch.
+    # Images of a class that fewer than this share of the images hold are repeated, by a power of
+    # the rarity: its root is that of arXiv:1908.03195, with 1 such classes come equally often. A
+    # threshold of 0 shows every image once an epoch.
     repeat_threshold: float = 0.0
+    repeat_power: float = 0.5
     # How often an image comes in a row, each time augmented anew (arXiv:1902.05509).
     repeated_augmentation: int = 1
     # An example that cannot be read ends the run ("stop"), or is replaced by the next one that
@@ -77,6 +79,7 @@ class InputConfig(Section):
         """
         self.require_at_least(1, "threads", "crop_size", "repeated_augmentation")
         self.require_at_least(0, "workers", "train_examples", "repeat_threshold")
+        self.require(0 < self.repeat_power <= 1, "repeat_power", "above 0, at most 1")
         self.require_one_of(("stop", "skip"), "damaged")
 
 

@@ -48,7 +48,8 @@ def training_batches(
         source = Chosen(source, np.arange(min(config.train_examples, len(source))))
     if config.repeat_threshold:
         present = classes_present(source, num_classes, config.threads)
-        source = Chosen(source, repeat_rare(present, config.repeat_threshold, seed))
+        repeated = repeat_rare(present, config.repeat_threshold, config.repeat_power, seed)
+        source = Chosen(source, repeated)
     dataset = grain.MapDataset.source(source).seed(seed).shuffle()
     if config.repeated_augmentation > 1:
         dataset = _InARow(dataset, config.repeated_augmentation)

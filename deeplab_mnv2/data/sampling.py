@@ -24,15 +24,16 @@ def classes_present(source: Source, num_classes: int, threads: int) -> np.ndarra
     return np.array(rows, bool).reshape(len(rows), num_classes)
 
 
-def repeat_rare(present: np.ndarray, threshold: float, seed: int) -> np.ndarray:
+def repeat_rare(present: np.ndarray, threshold: float, power: float, seed: int) -> np.ndarray:
     """Return the example indices of one epoch, images of rare classes several times.
 
-    Repeat factor sampling (Gupta et al. 2019, arXiv:1908.03195): a class that a share f of the
-    images holds is repeated max(1, sqrt(threshold / f)) times, an image as often as its rarest
-    class; fractions are drawn once, from `seed`. `present` is (examples, classes).
+    Repeat factor sampling (Gupta et al. 2019, arXiv:1908.03195, whose power is a half): a class
+    that a share f of the images holds is repeated max(1, (threshold / f) ** power) times, an image
+    as often as its rarest class; fractions are drawn once, from `seed`. `present` is
+    (examples, classes).
     """
     share = present.mean(axis=0)
-    factor = np.sqrt(np.maximum(1.0, threshold / np.maximum(share, 1e-9)))
+    factor = np.maximum(1.0, threshold / np.maximum(share, 1e-9)) ** power
     repeats = np.where(present, factor, 1.0).max(axis=1)
     whole = np.floor(repeats)
     drawn = np.random.default_rng(seed).random(len(repeats)) < repeats - whole
