@@ -80,12 +80,19 @@ def test_what_is_missing_is_named(root):
         Yolo(root=str(root), split="val").open()
     with pytest.raises(UserError, match="no text file of any image, such as"):
         Yolo(root=str(root), labels="images/{split}").open()
-    (root / "classes.txt").write_text("background\n")
-    with pytest.raises(UserError, match="names no classes"):
+    (root / "classes.txt").write_text("\n")
+    with pytest.raises(UserError, match="names 0 classes"):
         Yolo(root=str(root)).open()
     (root / "classes.txt").unlink()
     with pytest.raises(UserError, match=r"classes\.txt does not exist"):
         Yolo(root=str(root)).open()
+
+
+def test_a_class_has_the_number_of_its_line_whatever_it_is_called(root):
+    (root / "classes.txt").write_text("background\ncat\ndog\n")
+    (root / "labels/train/a.txt").write_text("2 0.5 0.5 0.5 0.5\n")
+    source = Yolo(root=str(root)).open()
+    assert source.class_names[source[0]["label"][0]] == "dog"
 
 
 def test_labels_may_lie_beside_their_images(root):

@@ -57,6 +57,21 @@ def test_names_by_number_in_text_and_in_the_page(tmp_path):
     assert data.class_names == ("background", "x", "y")
 
 
+@pytest.mark.parametrize("file", ["data.yaml", "classes.txt"])
+def test_a_background_in_the_list_has_the_number_0(tmp_path, file):
+    data = write(tmp_path, f"1 {SQUARE}")
+    (tmp_path / "data.yaml").write_text("names: [background, cat, dog]\n")
+    (tmp_path / "classes.txt").write_text("background\ncat\ndog\n")
+    data.classes = file
+    assert data.class_names == ("background", "cat", "dog")
+    assert set(np.unique(data.open()[0]["label"])) == {0, 1}
+    # Of a list without it, number 1 is the second class.
+    (tmp_path / "data.yaml").write_text("names: [cat, dog]\n")
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    assert data.class_names == ("background", "cat", "dog")
+    assert set(np.unique(data.open()[0]["label"])) == {0, 2}
+
+
 def test_the_digest_is_of_the_outlines(tmp_path):
     before = write(tmp_path, f"0 {SQUARE}").digest()
     assert write(tmp_path, f"0 {SQUARE}").digest() == before

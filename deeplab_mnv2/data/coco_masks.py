@@ -13,6 +13,7 @@ import numpy as np
 
 from deeplab_mnv2.config.checks import Section
 from deeplab_mnv2.data.boxes import check_size
+from deeplab_mnv2.data.classes import BACKGROUND
 from deeplab_mnv2.data.coco_file import SHOWN, CocoFile, is_number, read_coco
 from deeplab_mnv2.data.coco_outlines import compact, fill
 from deeplab_mnv2.data.decode import read_image
@@ -20,8 +21,6 @@ from deeplab_mnv2.data.label_files import require_few, scaled_example
 from deeplab_mnv2.data.places import absent, place, require_folder
 from deeplab_mnv2.data.split_part import chosen_part, part_of
 from deeplab_mnv2.errors import UserError, printable
-
-BACKGROUND = "background"
 
 
 @dataclasses.dataclass

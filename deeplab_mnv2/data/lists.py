@@ -34,15 +34,17 @@ def read_lines(path: Path, errors: str = "strict") -> list[tuple[int, str]]:
     return [(number, line) for number, line in stripped if line]
 
 
-def read_class_names(path: Path) -> tuple[str, ...]:
+def read_class_names(path: Path, least: int = 2) -> tuple[str, ...]:
     """Return the classes that a text file names, one a line.
 
     Raises:
-        UserError: it is no text, or names fewer than two classes or one of them twice.
+        UserError: it is no text, or names fewer than `least` classes or one of them twice.
     """
     names = tuple(line for _, line in read_lines(path))
-    if len(names) < 2:
-        raise UserError(f"{path} names {len(names)} classes; write one a line, two or more.")
+    if len(names) < least:
+        raise UserError(
+            f"{path} names {len(names)} classes; write one a line, {least} or more of them."
+        )
     if repeated := [name for name in names if names.count(name) > 1]:
         raise UserError(f"{path} names {repeated[0]!r} twice; give each class its own name.")
     return names

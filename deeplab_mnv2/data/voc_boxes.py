@@ -11,9 +11,9 @@ from xml.parsers import expat
 
 from deeplab_mnv2.config.checks import Section
 from deeplab_mnv2.data.boxes import Objects, as_objects, box_example, boxes_digest, check_size
-from deeplab_mnv2.data.classes import VOC_CLASSES
+from deeplab_mnv2.data.classes import BACKGROUND, VOC_CLASSES
 from deeplab_mnv2.data.decode import read_image
-from deeplab_mnv2.data.lists import read_lines, readings
+from deeplab_mnv2.data.lists import read_class_names, read_lines, readings
 from deeplab_mnv2.data.photographs import files_below, is_image
 from deeplab_mnv2.data.places import SHOWN, absent, place, require_folder
 from deeplab_mnv2.errors import UserError, printable
@@ -47,7 +47,10 @@ class VocBoxes(Section):
     @property
     def class_names(self) -> tuple[str, ...]:
         path = self._place(self.classes)
-        return box_class_names(path) if os.path.isfile(path) else VOC_CLASSES[1:]
+        if not os.path.isfile(path):
+            return VOC_CLASSES[1:]
+        names = read_class_names(path, least=1)
+        return names[1:] if names[0] == BACKGROUND and len(names) > 1 else names
 
     def open(self) -> "VocBoxesSource":
         """Find the images; they and their boxes are read when an example is asked for.
@@ -159,21 +162,6 @@ def images_below(folder: Path) -> dict[str, Path]:
     if problems:
         raise UserError(problems[0])
     return found
-
-
-def box_class_names(path: Path) -> tuple[str, ...]:
-    """Return the classes that a text file names, one a line, without "background".
-
-    Raises:
-        UserError: it names none, or one twice.
-    """
-    names = tuple(line for _, line in read_lines(path))
-    names = names[1:] if names and names[0] == "background" else names
-    if not names:
-        raise UserError(f"{path} names no classes; write one a line.")
-    if repeated := [name for name in names if names.count(name) > 1]:
-        raise UserError(f"{path} names {repeated[0]!r} twice; give each class its own name.")
-    return names
 
 
 def read_voc_boxes(path: Path, class_names: tuple[str, ...]) -> tuple[Objects, tuple[int, int]]:

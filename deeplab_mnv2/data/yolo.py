@@ -11,9 +11,9 @@ import numpy as np
 from deeplab_mnv2.config.checks import Section
 from deeplab_mnv2.data.boxes import Objects, as_objects, box_example, boxes_digest
 from deeplab_mnv2.data.decode import read_image
-from deeplab_mnv2.data.lists import read_lines
+from deeplab_mnv2.data.lists import read_class_names, read_lines
 from deeplab_mnv2.data.places import absent, place, require_folder
-from deeplab_mnv2.data.voc_boxes import box_class_names, images_below
+from deeplab_mnv2.data.voc_boxes import images_below
 from deeplab_mnv2.errors import UserError, printable
 
 # What rounding to a few digits leaves over.
@@ -29,7 +29,7 @@ class Yolo(Section):
     `images`, `labels` and `classes` are paths relative to `root`, in which `{split}` stands for
     the split. A line of a text file is `class x y width height`: the class's number from 0, and
     the box's centre and size in shares of the image's. An image without a text file has no boxes.
-    `classes` names a text file with one class a line.
+    `classes` names a text file with one class a line, that of number 0 first.
     """
 
     root: str = ""
@@ -43,7 +43,7 @@ class Yolo(Section):
         path = self._place(self.classes)
         if not os.path.isfile(path):
             raise UserError(absent(path, "file", "write the classes there, one a line"))
-        return box_class_names(path)
+        return read_class_names(path, least=1)
 
     def open(self) -> "YoloSource":
         """Find the images; they and their boxes are read when an example is asked for.

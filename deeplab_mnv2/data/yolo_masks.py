@@ -11,18 +11,17 @@ import numpy as np
 import yaml
 
 from deeplab_mnv2.config.checks import Section
+from deeplab_mnv2.data.classes import BACKGROUND
 from deeplab_mnv2.data.coco_outlines import fill_polygon
 from deeplab_mnv2.data.decode import read_image
 from deeplab_mnv2.data.label_files import require_few, scaled_example
-from deeplab_mnv2.data.lists import read_lines
+from deeplab_mnv2.data.lists import read_class_names, read_lines
 from deeplab_mnv2.data.places import absent, place, require_folder
 from deeplab_mnv2.data.split_part import chosen_part, part_of
-from deeplab_mnv2.data.voc_boxes import box_class_names, images_below
+from deeplab_mnv2.data.voc_boxes import images_below
 from deeplab_mnv2.data.yolo import yolo_class
 from deeplab_mnv2.errors import UserError, printable
 from deeplab_mnv2.files import reason
-
-BACKGROUND = "background"
 
 # What rounding to a few digits leaves over.
 _SLACK = 1e-3
@@ -42,7 +41,8 @@ class YoloMasks(Section):
     `class x1 y1 x2 y2 x3 y3 ...`: the class's number from 0, and the outline's corners in shares
     of the image's width and height. An image without a text file has no objects. The classes are a
     background and `names`, or those of the file `classes`: `data.yaml`, or a text file with one a
-    line. Where objects overlap, the smaller one is seen.
+    line. A first one called "background" is the background, and has the number 0. Where objects
+    overlap, the smaller one is seen.
 
     `long_side` as in `folder.Folder`.
     """
@@ -58,7 +58,8 @@ class YoloMasks(Section):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        return (BACKGROUND, *(self.names or self._listed_names()))
+        names = self._numbered_names()
+        return names if names[0] == BACKGROUND else (BACKGROUND, *names)
 
     def open(self) -> "YoloMasksSource":
         """Find the images; they and their outlines are read when an example is asked for.
@@ -87,6 +88,7 @@ class YoloMasks(Section):
             images=tuple(found[name] for name in chosen),
             labels=files,
             class_names=require_few(self.class_names),
+            first=int(self._numbered_names()[0] != BACKGROUND),
             long_side=self.long_side,
         )
 
@@ -100,11 +102,16 @@ class YoloMasks(Section):
                 digest.update(f" {label} ".encode() + corners.tobytes())
         return digest.hexdigest()[:16]
 
-    def _listed_names(self) -> tuple[str, ...]:
+    def _numbered_names(self) -> tuple[str, ...]:
+        """Return the name of each number that a line can begin with."""
+        if self.names:
+            return self.names
         path = place(self.root, self.classes, "")
         if not os.path.isfile(path):
             raise UserError(absent(path, "file", "write the classes there, or set names"))
-        return read_yaml_names(path) if path.suffix in (".yaml", ".yml") else box_class_names(path)
+        if path.suffix in (".yaml", ".yml"):
+            return read_yaml_names(path)
+        return read_class_names(path, least=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,6 +122,8 @@ class YoloMasksSource:
     images: tuple[Path, ...]
     labels: tuple[Path, ...]
     class_names: tuple[str, ...]
+    # The class id of YOLO's number 0.
+    first: int = 1
     long_side: int = 0
 
     def __len__(self) -> int:
@@ -135,7 +144,7 @@ class YoloMasksSource:
             for number, corners in self.outlines(index)
         ]
         for number, mask in sorted(masks, key=lambda pair: -pair[1].sum()):
-            label[mask] = 1 + number
+            label[mask] = self.first + number
         return scaled_example(image, label, printable(self.names[index]), self.long_side)
 
     def outlines(self, index: int) -> list[Outline]:
@@ -145,7 +154,7 @@ class YoloMasksSource:
             UserError: the text file is damaged.
         """
         path = self.labels[index]
-        return read_outlines(path, len(self.class_names) - 1) if path.exists() else []
+        return read_outlines(path, len(self.class_names) - self.first) if path.exists() else []
 
 
 def read_outlines(path: Path, num_classes: int) -> list[Outline]:
