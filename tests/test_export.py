@@ -3,10 +3,7 @@
 import dataclasses
 import io
 import json
-import subprocess
-import sys
 import zipfile
-from functools import partial
 
 import cv2
 import jax
@@ -22,48 +19,20 @@ from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.export import export
 from deeplab_mnv2.exporting import stablehlo
 from deeplab_mnv2.exporting.agreement import LEAST_AGREEMENT
-from deeplab_mnv2.exporting.graph import LOGITS, Convolution, evaluate
-from deeplab_mnv2.exporting.images import draw_images, padded
-from deeplab_mnv2.exporting.post_training import quantize
+from deeplab_mnv2.exporting.graph import LOGITS, evaluate
 from deeplab_mnv2.exporting.target import Target, outputs_of
 from deeplab_mnv2.exporting.tracing import trace
 from deeplab_mnv2.models.deeplab import DeepLab
+from tests.support.exported_networks import NETWORKS, SIZE, drawn, images_for, source_of
 from tests.support.networks import apply
-from tests.support.random_weights import random_weights
 
-SIZE = (65, 65)
 # Height and width apart; 129 is no whole multiple of the logits' 9, 64 pads unevenly.
 SIZES = (SIZE, (129, 64))
-NETWORKS = {
-    "mobile": {},
-    "symmetric": {"padding": "symmetric", "align_corners": False},
-    "aspp": {"atrous_rates": (1, 2), "image_pool_crop": 33, "linear_bottleneck": False},
-    "decoder": {
-        "atrous_rates": (1,),
-        "separable_aspp": True,
-        "decoder": True,
-        "shortcut": "expansion",
-        "output_stride": 8,
-    },
-}
-
-
-def _source(**settings) -> weights.Weights:
-    return random_weights(width_multiplier=0.35, head_channels=32, num_classes=5, **settings)
-
-
-def _images(count: int, model) -> list[np.ndarray]:
-    return _drawn(count, SIZE, model)
-
-
-def _drawn(count: int, size: tuple[int, int], model) -> list[np.ndarray]:
-    fit = partial(padded, size=size, mean_pixel=model.config.mean_pixel)
-    return draw_images(count, max(size), fit, model.config.in_channels)
 
 
 @pytest.fixture(scope="module")
 def source() -> weights.Weights:
-    return _source()
+    return source_of()
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +44,7 @@ def target() -> Target:
     ("name", "size"), [*((name, (65, 97)) for name in NETWORKS), ("symmetric", (64, 50))]
 )
 def test_the_graph_computes_what_the_network_does(name, size):
-    model = weights.build(_source(**NETWORKS[name]))
+    model = weights.build(source_of(**NETWORKS[name]))
     image = np.random.default_rng(0).uniform(-1, 1, (2, *size, 3)).astype(np.float32)
     graph = trace(model, size, upsample=True)
     found = jax.jit(lambda x: evaluate(graph, x)[LOGITS])(image)
@@ -93,7 +62,7 @@ def test_runtimes_agree_with_the_network(kind, name, size, target, tmp_path):
     """`export` refuses to write a file that does not."""
     pytest.importorskip("onnxruntime" if kind == "onnx" else "ai_edge_litert")
     target = dataclasses.replace(target, size=size)
-    found = export(_source(**NETWORKS[name]), kind, tmp_path / "file", target)
+    found = export(source_of(**NETWORKS[name]), kind, tmp_path / "file", target)
     assert found.share > 0.999
     assert found.logits < 1e-3
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
@@ -103,10 +72,10 @@ def test_runtimes_agree_with_the_network(kind, name, size, target, tmp_path):
 @pytest.mark.parametrize("size", SIZES)
 def test_opencv_reads_the_onnx_file(name, size, target):
     onnx = pytest.importorskip("deeplab_mnv2.exporting.onnx")
-    model = weights.build(_source(**NETWORKS[name]))
+    model = weights.build(source_of(**NETWORKS[name]))
     content = onnx.build(model, dataclasses.replace(target, size=size))
     network = cv2.dnn.readNetFromONNX(np.frombuffer(content, np.uint8))
-    image = model.normalize(_drawn(1, size, model)[0])
+    image = model.normalize(drawn(1, size, model)[0])
     network.setInput(np.ascontiguousarray(np.asarray(image).transpose(0, 3, 1, 2)))
     found = network.forward().transpose(0, 2, 3, 1)
     expected = np.asarray(apply(model, image))
@@ -117,14 +86,14 @@ def test_opencv_reads_the_onnx_file(name, size, target):
 @pytest.mark.parametrize("name", ["mobile", "symmetric", "decoder"])
 def test_one_onnx_file_takes_images_of_any_size(name, target):
     onnx = pytest.importorskip("deeplab_mnv2.exporting.onnx")
-    source = _source(**NETWORKS[name])
+    source = source_of(**NETWORKS[name])
     model = weights.build(source)
     for changes in ({}, {"resize": False}, {"argmax": True}):
         run = onnx.load(
             onnx.build(model, dataclasses.replace(target, any_size=True, **changes)), model
         )
         for size in (SIZE, (33, 97), (129, 65)):
-            image = _drawn(1, size, model)[0]
+            image = drawn(1, size, model)[0]
             asked = dataclasses.replace(target, size=size, **changes)
             (found,), (expected,) = run(image), outputs_of(model, image, asked)
             assert found.shape == expected.shape
@@ -151,7 +120,7 @@ def test_outputs(kind, changes, source, target, tmp_path):
     target = dataclasses.replace(target, **changes)
     export(source, kind, tmp_path / "file", target)
     model = weights.build(source)
-    image = _images(1, model)[0]
+    image = images_for(1, model)[0]
     (found,) = module.load((tmp_path / "file").read_bytes(), model)(image)
     if target.argmax:
         assert found.shape == (1, *SIZE)
@@ -176,7 +145,7 @@ def test_onnx_takes_batches_and_tells_labels_and_normalisation(source, target):
     onnx = pytest.importorskip("deeplab_mnv2.exporting.onnx")
     model = weights.build(source)
     session = onnxruntime.InferenceSession(onnx.build(model, target))
-    images = np.concatenate(_images(3, model))
+    images = np.concatenate(images_for(3, model))
     pixels = np.asarray(model.normalize(images)).transpose(0, 3, 1, 2)
     (found,) = session.run(None, {"image": pixels})
     expected = apply(model, model.normalize(images)).transpose(0, 3, 1, 2)
@@ -193,13 +162,13 @@ def test_onnx_takes_batches_and_tells_labels_and_normalisation(source, target):
 def test_litert_files_are_read_back_as_the_same_network(name, size, target, tmp_path):
     """The importer, which reads published files, is a reader that knows nothing of the writer."""
     pytest.importorskip("ai_edge_litert")
-    source = _source(**NETWORKS[name])
+    source = source_of(**NETWORKS[name])
     target = dataclasses.replace(target, size=size)
     export(source, "litert", tmp_path / "file.tflite", target)
     found = weights.read(str(tmp_path / "file.tflite"))
     assert found.class_names == target.class_names
     model, restored = weights.build(source), weights.build(found)
-    image = model.normalize(_images(1, model)[0])
+    image = model.normalize(images_for(1, model)[0])
     expected = apply(model, image)
     np.testing.assert_allclose(apply(restored, image), expected, atol=1e-4 * np.abs(expected).max())
     assert restored.config.padding == model.config.padding
@@ -220,70 +189,6 @@ def test_litert_metadata_and_alignment(source, target):
         if file.Buffers(index).DataLength():
             data = file.Buffers(index).DataAsNumpy().__array_interface__["data"][0]
             assert (data - start) % 16 == 0
-
-
-def test_int8_agrees_and_is_a_third(shared, tmp_path):
-    pytest.importorskip("litert_quantizer")
-    source = weights.read(str(shared / "weights" / "deeplabv3_mnv2_dm05_pascal_quant.tflite"))
-    target = Target(class_names=VOC_CLASSES, size=(129, 129), precision="int8")
-    folder = shared / "voc2012" / "JPEGImages"
-    assert export(source, "litert", tmp_path / "file", target, folder).share > 0.95
-    floats = 4 * sum(array.size for array in source.tensors.values())
-    assert (tmp_path / "file").stat().st_size < floats / 3
-
-
-# Without the windows of `aspp`, which no rounded network has, nor the shortcut of `decoder`: where
-# a sum of two has twice the step of each, half of the sums are ties.
-_ROUNDED = {
-    "mobile": {},
-    "symmetric": NETWORKS["symmetric"],
-    "aspp": {"atrous_rates": (1, 2), "linear_bottleneck": False},
-    "decoder": {**NETWORKS["decoder"], "shortcut": "bottleneck"},
-}
-
-
-@pytest.mark.parametrize("name", _ROUNDED)
-def test_integers_compute_what_the_rounded_network_does(name, target):
-    """Each operation to the last digit, but for ties of sums and resizing; they add up."""
-    network = weights.build(_source(**_ROUNDED[name]))
-    images = _images(3, network)
-    model = quantize(network, [network.normalize(image) for image in images])
-    expected = np.concatenate([apply(model, model.normalize(image)) for image in images])
-    floats = np.concatenate([apply(network, model.normalize(image)) for image in images])
-    within = model.logits_range
-    step = float(within.high[...] - within.low[...]) / 255
-    for kind in ("onnx", "litert"):
-        runtime = pytest.importorskip(f"deeplab_mnv2.exporting.{kind}")
-        run = runtime.load(
-            runtime.build(model, dataclasses.replace(target, precision="int8")), model
-        )
-        found = np.concatenate([run(image)[0] for image in images])
-        distance = np.abs(found - expected).mean() / step
-        assert distance < 1.5
-        # Far nearer than what rounding changes.
-        assert distance < 0.25 * np.abs(floats - expected).mean() / step
-
-
-def test_corrected_biases_keep_the_mean_of_a_rounded_layer():
-    model = weights.build(_source())
-    images = [model.normalize(image) for image in _images(4, model)]
-    graph = trace(model, SIZE, upsample=False)
-    corrected = trace(quantize(model, images), SIZE, upsample=False)
-    image = np.concatenate(images)
-    inputs = jax.jit(lambda x: evaluate(graph, x))(image)
-    layers = zip(graph.operations, corrected.operations, strict=True)
-    found = []
-    for before, after in layers:
-        if isinstance(before, Convolution) and before.kernel.shape[:2] == (1, 1):
-            x = np.asarray(inputs[before.input])
-            scale = np.abs(before.kernel).max(axis=(0, 1, 2)) / 127
-            rounded = (np.round(before.kernel / scale) * scale)[0, 0]
-            exact = np.mean(x @ before.kernel[0, 0] + before.bias, axis=(0, 1, 2))
-            plain = np.mean(x @ rounded + before.bias, axis=(0, 1, 2))
-            mended = np.mean(x @ rounded + after.bias, axis=(0, 1, 2))
-            found.append((np.abs(plain - exact).mean(), np.abs(mended - exact).mean()))
-    plain, mended = np.array(found).T
-    assert (mended < 0.01 * plain + 1e-5).all()
 
 
 def test_stablehlo_runs_at_any_batch_and_size(source, target):
@@ -346,56 +251,6 @@ def test_a_missing_package_is_named_with_its_remedy(monkeypatch, source, target,
     monkeypatch.setattr(export_module.importlib, "import_module", missing)
     with pytest.raises(UserError, match=r"package onnx.*deeplab_mnv2\[onnx\]"):
         export(source, "onnx", tmp_path / "file", target)
-
-
-def test_the_command(tmp_path):
-    weights.save(tmp_path / "tiny.safetensors", _source())
-    (tmp_path / "names.txt").write_text("a\nb\n")
-    command = [sys.executable, "-m", "deeplab_mnv2.export"]
-
-    def run(*flags: str, source: str = "--weights=tiny.safetensors") -> subprocess.CompletedProcess:
-        return subprocess.run(
-            [*command, source, *flags], cwd=tmp_path, capture_output=True, text=True, check=False
-        )
-
-    done = run("--output=deep/half.safetensors", "--precision=float16", "--size=65,97")
-    assert done.returncode == 0, done.stderr
-    assert "same class as the network on" in done.stdout
-    assert "65 x 97" in done.stdout
-    assert weights.read(str(tmp_path / "deep" / "half.safetensors")).config.num_classes == 5
-    done = run("--output=file", "--classes=names.txt")
-    assert done.returncode == 2
-    assert done.stderr == "error: names.txt names 2 classes, but the network has 5.\n"
-    # Without weights, the package's own.
-    done = run("--output=own.safetensors", source="--size=65")
-    assert done.returncode == 0, done.stderr
-    found = weights.read(str(tmp_path / "own.safetensors"))
-    wanted = weights.read(str(weights.PACKAGED))
-    assert found.class_names == wanted.class_names == VOC_CLASSES
-    kernel = "classifier.kernel"
-    np.testing.assert_array_equal(found.tensors[kernel], wanted.tensors[kernel])
-
-
-@pytest.mark.parametrize("text", ["1", "31", "0,65", "-65", "65,65,65", "65x97", "1.5", ""])
-def test_sizes_that_are_none_are_refused(text):
-    with pytest.raises(UserError, match=r"--size .*256,512, each of 32 pixels or more"):
-        export_module._size(text.split(","))
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"), [("513", (513, 513)), ("256,512", (256, 512)), (" 65, 97 ", (65, 97))]
-)
-def test_sizes_are_height_and_width(text, expected):
-    assert export_module._size(text.split(",")) == expected
-
-
-@pytest.mark.parametrize("name", [".", "..", "folder", "folder/", "new/", "new/deep/"])
-def test_a_folder_is_no_file_to_write(name, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(UserError, match=rf"--output {name} is a folder.*model\.tflite"):
-        export_module._file(name, "litert")
-    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.slow
