@@ -19,6 +19,7 @@ import numpy as np
 from absl import flags
 from flax import nnx
 from jax import Array
+from rich.progress import Progress
 
 from deeplab_mnv2 import weights
 from deeplab_mnv2.cli import command
@@ -91,9 +92,13 @@ def main() -> None:
     output = Path(given.output or "runs/exported")
     command.require_writable(output, "--output")
     _, params, statistics = nnx.split(model, nnx.Param, nnx.BatchStat)
-    evaluation = evaluator(params, statistics, progress=lambda _: print(".", end="", flush=True))
+    with Progress() as progress:
+        task = progress.add_task("evaluating", total=len(evaluator))
+        evaluation = evaluator(
+            params, statistics, progress=lambda images: progress.advance(task, images)
+        )
     evaluation.write(output)
-    print(f"\n{evaluation.table()}\n{evaluation.summary()}; see {output / 'eval.json'}")
+    print(f"{evaluation.table()}\n{evaluation.summary()}; see {output / 'eval.json'}")
     print(
         f"same class as the network on {100 * np.mean(scorer.same):.3f} % of the pixels, logits "
         f"within {max(scorer.apart):.3g} ({_step_of(model)}); "
