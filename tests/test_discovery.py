@@ -305,3 +305,17 @@ def test_camvid_as_it_is_published(tmp_path):
         write(tmp_path, [0, 10, 11], f"{split}/{{}}.png", f"{split}annot/{{}}.png", 2)
     assert list(dict.fromkeys(config.data.val.open()[0]["label"][0].tolist())) == [0, 10, 255]
     assert config.model.num_classes == len(config.data.train.class_names) == 11
+
+
+def test_camvid_is_not_trained_on_with_its_void_as_a_class(tmp_path):
+    for split in ("train", "val"):
+        write(tmp_path, [0, 10, 11], f"{split}/{{}}.png", f"{split}annot/{{}}.png", 2)
+    with pytest.raises(UserError, match=f"--config camvid:{tmp_path}, or name the classes"):
+        discover(str(tmp_path))
+    # Images of one's own in such folders have a list, and the page of CamVid reads its own.
+    names = [*(f"class {number}" for number in range(11)), "unlabelled"]
+    (tmp_path / "classes.txt").write_text("\n".join(names))
+    assert classes(tmp_path) == tuple(names[:11])
+    _, config = experiment.load(f"camvid:{tmp_path}")
+    label = config.data.train.open()[0]["label"]
+    assert set(np.unique(label)) == {0, 10, 255}

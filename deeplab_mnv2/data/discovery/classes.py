@@ -26,6 +26,8 @@ _CVAT = re.compile(r"(?P<name>[^:]+):(?P<rgb>\d+,\d+,\d+):.*")
 _CAMVID = re.compile(r"(?P<rgb>\d+\s+\d+\s+\d+)\s+(?P<name>\S.*)")
 # What lists call the value of no class.
 VOID = {"unlabelled", "unlabeled", "void", "ignore", "ignored", "__ignore__"}
+# Of CamVid, in folders such as `trainannot`, this id is no class (SegNet's layout).
+_VOID_OF_CAMVID = 11
 # Labels with more values are pictures, or number objects and not classes.
 _MOST_VALUES = 64
 _THREADS = 8
@@ -59,6 +61,12 @@ def find_classes(root: Path, labels: Sequence[Path]) -> Classes:
         raise UserError(
             f"The labels below {root} hold {len(found)} values ({text}): they are blurred, or "
             f"number objects and not classes; save PNGs of class ids, or name all in {CLASS_FILE}."
+        )
+    if not in_colour and found[-1] == _VOID_OF_CAMVID and labels[0].parent.name.endswith("annot"):
+        raise UserError(
+            f"The labels below {root} lie in folders called as CamVid's and hold ids to 11, which "
+            f"is no class there; train on CamVid by --config camvid:{root}, or name the classes of "
+            f"other images in {root / CLASS_FILE}, a value of no class unlabelled."
         )
     # 255 is unlabelled, as in VOC, unless it is the one value beside 0.
     void = not in_colour and IGNORE_LABEL in found and found != [0, IGNORE_LABEL]
