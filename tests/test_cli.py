@@ -36,6 +36,8 @@ def test_help_fits_a_screen(command, command_line):
         (["runs/quickstart"], "takes flags only, not 'runs/quickstart'"),
         (["--config", "nowhere.py"], "nowhere.py does not exist"),
         (["--config", "nowhere.py", "--config.train.total_steps=3"], "nowhere.py does not exist"),
+        # Every page, and none of the scripts beside them.
+        (["--config", "nowhere"], "pets, quickstart, ssd_coco"),
         (["--config", "{root}/experiments/voc_os16.py:missing"], "missing/"),
         (["--config.data.crop_size=96"], "data.crop_size=96"),
         (["--workdir", "/proc/run"], "/proc/run cannot be written"),

@@ -113,7 +113,8 @@ def _find(name: str) -> Path:
         return path
     if path.suffix != ".py" and path.name == name and (PAGES / f"{name}.py").is_file():
         return PAGES / f"{name}.py"
-    pages = sorted(page.stem for page in PAGES.glob("*.py") if "def get_config" in page.read_text())
+    texts = {page.stem: page.read_text() for page in sorted(PAGES.glob("*.py"))}
+    pages = [name for name, text in texts.items() if "\ndef get_config" in text]
     near = difflib.get_close_matches(path.stem, pages, 1, 0.6)
     hint = f"did you mean {near[0]}?" if near else f"the package has {', '.join(pages)}."
     raise UserError(f"The experiment file {name} does not exist; {hint}")
