@@ -100,9 +100,9 @@ def test_mistakes_in_a_page_name_its_line(tmp_path, text, message, command_line)
 
 
 def test_a_page_imports_what_is_beside_it_and_the_packages_pages(tmp_path, command_line):
-    (tmp_path / "beside.py").write_text("STEPS = 0\n")
-    text = QUICK.replace("import quickstart", "import beside\nimport quickstart")
-    text += "    config.train.total_steps = beside.STEPS\n    return config\n"
+    (tmp_path / "numbers_of_mine.py").write_text("STEPS = 0\n")
+    text = QUICK.replace("import quickstart", "import numbers_of_mine\nimport quickstart")
+    text += "    config.train.total_steps = numbers_of_mine.STEPS\n    return config\n"
     code, said = command_line("train", page(tmp_path, text))
     assert (code, "train.total_steps=0 is out of range" in said) == (2, True), said
 
