@@ -1,9 +1,9 @@
 """`voc_balanced`, trained on for a while with photographs in the size in which they are scored.
 
 `voc_balanced` has learned on photographs scaled down, in crops of 321, and scores more when they
-are scaled down too. A short training in the size that is scored takes that back, as in "Fixing the
-train-test resolution discrepancy" (arXiv:1906.06423). Its settings were chosen before anything was
-scored.
+are scaled down too. A short training in the size that is scored is to take that back, as in "Fixing
+the train-test resolution discrepancy" (arXiv:1906.06423). That it does is not shown: +1.07 points,
+-0.70 to 2.72. One run, not tuned.
 
     python -m deeplab_mnv2.train --config experiments/voc_balanced_513.py:VOC2012 \
         --workdir runs/voc_balanced_513 --weights runs/voc_balanced

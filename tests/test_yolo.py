@@ -80,8 +80,8 @@ def test_what_is_missing_is_named(root):
         Yolo(root=str(root), split="val").open()
     with pytest.raises(UserError, match="no text file of any image, such as"):
         Yolo(root=str(root), labels="images/{split}").open()
-    (root / "classes.txt").write_text("\n")
-    with pytest.raises(UserError, match="names 0 classes"):
+    (root / "classes.txt").write_text("background\n")
+    with pytest.raises(UserError, match="names no classes"):
         Yolo(root=str(root)).open()
     (root / "classes.txt").unlink()
     with pytest.raises(UserError, match=r"classes\.txt does not exist"):

@@ -9,9 +9,10 @@ whose files exist; where there are two, the line is refused.
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from deeplab_mnv2.data.classes import BACKGROUND
 from deeplab_mnv2.errors import UserError
 
 _SEPARATORS = " \t,;|"
@@ -34,20 +35,39 @@ def read_lines(path: Path, errors: str = "strict") -> list[tuple[int, str]]:
     return [(number, line) for number, line in stripped if line]
 
 
-def read_class_names(path: Path, least: int = 2) -> tuple[str, ...]:
+def read_class_names(path: Path) -> tuple[str, ...]:
     """Return the classes that a text file names, one a line.
 
     Raises:
-        UserError: it is no text, or names fewer than `least` classes or one of them twice.
+        UserError: it is no text, or names fewer than two classes or one of them twice.
     """
     names = tuple(line for _, line in read_lines(path))
-    if len(names) < least:
-        raise UserError(
-            f"{path} names {len(names)} classes; write one a line, {least} or more of them."
-        )
+    if len(names) < 2:
+        raise UserError(f"{path} names {len(names)} classes; write one a line, two or more.")
+    return distinct_names(path, names)
+
+
+def read_object_names(path: Path) -> tuple[str, ...]:
+    """Return the classes of objects that a text file names, one a line; one of them is enough.
+
+    Raises:
+        UserError: it is no text, or names none but the background or one of them twice.
+    """
+    names = tuple(line for _, line in read_lines(path))
+    if not {*names} - {BACKGROUND}:
+        raise UserError(f"{path} names no classes; write one a line.")
+    return distinct_names(path, names)
+
+
+def distinct_names(path: Path, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of classes that a file lists.
+
+    Raises:
+        UserError: one of them comes twice.
+    """
     if repeated := [name for name in names if names.count(name) > 1]:
         raise UserError(f"{path} names {repeated[0]!r} twice; give each class its own name.")
-    return names
+    return tuple(names)
 
 
 def split_lines(content: bytes, errors: str) -> list[str]:

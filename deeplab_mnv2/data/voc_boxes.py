@@ -13,7 +13,7 @@ from deeplab_mnv2.config.checks import Section
 from deeplab_mnv2.data.boxes import Objects, as_objects, box_example, boxes_digest, check_size
 from deeplab_mnv2.data.classes import BACKGROUND, VOC_CLASSES
 from deeplab_mnv2.data.decode import read_image
-from deeplab_mnv2.data.lists import read_class_names, read_lines, readings
+from deeplab_mnv2.data.lists import read_lines, read_object_names, readings
 from deeplab_mnv2.data.photographs import files_below, is_image
 from deeplab_mnv2.data.places import SHOWN, absent, place, require_folder
 from deeplab_mnv2.errors import UserError, printable
@@ -49,8 +49,8 @@ class VocBoxes(Section):
         path = self._place(self.classes)
         if not os.path.isfile(path):
             return VOC_CLASSES[1:]
-        names = read_class_names(path, least=1)
-        return names[1:] if names[0] == BACKGROUND and len(names) > 1 else names
+        names = read_object_names(path)
+        return names[1:] if names[0] == BACKGROUND else names
 
     def open(self) -> "VocBoxesSource":
         """Find the images; they and their boxes are read when an example is asked for.

@@ -11,7 +11,7 @@ import numpy as np
 from deeplab_mnv2.config.checks import Section
 from deeplab_mnv2.data.boxes import Objects, as_objects, box_example, boxes_digest
 from deeplab_mnv2.data.decode import read_image
-from deeplab_mnv2.data.lists import read_class_names, read_lines
+from deeplab_mnv2.data.lists import read_lines, read_object_names
 from deeplab_mnv2.data.places import absent, place, require_folder
 from deeplab_mnv2.data.voc_boxes import images_below
 from deeplab_mnv2.errors import UserError, printable
@@ -43,7 +43,7 @@ class Yolo(Section):
         path = self._place(self.classes)
         if not os.path.isfile(path):
             raise UserError(absent(path, "file", "write the classes there, one a line"))
-        return read_class_names(path, least=1)
+        return read_object_names(path)
 
     def open(self) -> "YoloSource":
         """Find the images; they and their boxes are read when an example is asked for.

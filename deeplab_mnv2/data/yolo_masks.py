@@ -15,7 +15,7 @@ from deeplab_mnv2.data.classes import BACKGROUND
 from deeplab_mnv2.data.coco_outlines import fill_polygon
 from deeplab_mnv2.data.decode import read_image
 from deeplab_mnv2.data.label_files import require_few, scaled_example
-from deeplab_mnv2.data.lists import read_class_names, read_lines
+from deeplab_mnv2.data.lists import distinct_names, read_lines, read_object_names
 from deeplab_mnv2.data.places import absent, place, require_folder
 from deeplab_mnv2.data.split_part import chosen_part, part_of
 from deeplab_mnv2.data.voc_boxes import images_below
@@ -58,8 +58,7 @@ class YoloMasks(Section):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        names = self._numbered_names()
-        return names if names[0] == BACKGROUND else (BACKGROUND, *names)
+        return _with_background(self._numbered_names())
 
     def open(self) -> "YoloMasksSource":
         """Find the images; they and their outlines are read when an example is asked for.
@@ -83,12 +82,14 @@ class YoloMasks(Section):
                 f"{labels} holds no text file of any image, such as {files[0].name}; set the data "
                 "set's labels to the folder of its outlines."
             )
+        numbered = self._numbered_names()
+        class_names = require_few(_with_background(numbered))
         return YoloMasksSource(
             names=chosen,
             images=tuple(found[name] for name in chosen),
             labels=files,
-            class_names=require_few(self.class_names),
-            first=int(self._numbered_names()[0] != BACKGROUND),
+            class_names=class_names,
+            first=len(class_names) - len(numbered),
             long_side=self.long_side,
         )
 
@@ -111,7 +112,11 @@ class YoloMasks(Section):
             raise UserError(absent(path, "file", "write the classes there, or set names"))
         if path.suffix in (".yaml", ".yml"):
             return read_yaml_names(path)
-        return read_class_names(path, least=1)
+        return read_object_names(path)
+
+
+def _with_background(names: tuple[str, ...]) -> tuple[str, ...]:
+    return names if names[0] == BACKGROUND else (BACKGROUND, *names)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,9 +208,7 @@ def read_yaml_names(path: Path) -> tuple[str, ...]:
         names = [names[number] for number in range(len(names))]
     if not isinstance(names, list) or not names or not all(map(_is_name, names)):
         raise UserError(f"{path} has no list of names, one for each class from 0.")
-    if repeated := [name for name in names if names.count(name) > 1]:
-        raise UserError(f"{path} names {repeated[0]!r} twice; give each class its own name.")
-    return tuple(names)
+    return distinct_names(path, names)
 
 
 def _is_name(name: Any) -> bool:

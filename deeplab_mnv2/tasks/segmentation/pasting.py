@@ -37,26 +37,17 @@ def paste(
     scale = np.exp(rng.uniform(low, high))
     scale = min(scale, label.shape[0] / height, label.shape[1] / width)
     new_height, new_width = max(1, int(height * scale)), max(1, int(width * scale))
-    piece, piece_label, mask = (
-        _resized(array[box], new_height, new_width, interpolation)
-        for array, interpolation in (
-            (other_image, cv2.INTER_LINEAR),
-            (other_label[..., None], cv2.INTER_NEAREST),
-            (part.astype(np.uint8)[..., None], cv2.INTER_NEAREST),
-        )
-    )
+    size = new_width, new_height
+    # OpenCV drops the axis of a single channel.
+    piece = cv2.resize(other_image[box], size).reshape(new_height, new_width, -1)
+    # Class 0 never is pasted, so here it is what stays as it was.
+    piece_label = cv2.resize((other_label * part)[box], size, interpolation=cv2.INTER_NEAREST)
     if rng.random() < 0.5:
-        piece, piece_label, mask = piece[:, ::-1], piece_label[:, ::-1], mask[:, ::-1]
+        piece, piece_label = piece[:, ::-1], piece_label[:, ::-1]
     top = int(rng.integers(label.shape[0] - new_height, endpoint=True))
     left = int(rng.integers(label.shape[1] - new_width, endpoint=True))
     place = np.s_[top : top + new_height, left : left + new_width]
     image, label = image.copy(), label.copy()
-    image[place] = np.where(mask, piece, image[place])
-    label[place] = np.where(mask, piece_label, label[place][..., None])[..., 0]
+    image[place] = np.where(piece_label[..., None], piece, image[place])
+    label[place] = np.where(piece_label, piece_label, label[place])
     return image, label
-
-
-def _resized(array: np.ndarray, height: int, width: int, interpolation: int) -> np.ndarray:
-    """Return (height, width, C) of (H, W, C)."""
-    resized = cv2.resize(array, (width, height), interpolation=interpolation)
-    return resized.reshape(height, width, -1)  # OpenCV drops the axis of a single channel
