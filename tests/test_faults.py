@@ -21,7 +21,8 @@ from deeplab_mnv2.data.label_files import LabelValues, read_label
 from deeplab_mnv2.errors import UserError
 from tests.support import damage
 from tests.support.box_files import FORMATS
-from tests.support.corpus import SAMPLES, damaged, photo, write_label
+from tests.support.corpus import SAMPLES, damaged
+from tests.support.sample_files import photo, write_label
 
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 60  # for one file
