@@ -86,23 +86,43 @@ def test_hard_pixels_are_annealed_to_the_worst_share(example):
     np.testing.assert_allclose(late, worst.sum() / (0.25 * flat.size), rtol=1e-5)
 
 
+def cross_entropy_of(probability, target):
+    return -jnp.sum(target * jnp.log(probability)) / jnp.sum(target)
+
+
+def jaccard_of(probability, target):
+    probability *= jnp.sum(target, axis=-1, keepdims=True)  # nothing where unlabelled
+    overlap = jnp.sum(probability * target, axis=(0, 1, 2))
+    union = jnp.sum(probability, axis=(0, 1, 2)) + jnp.sum(target, axis=(0, 1, 2)) - overlap
+    return jnp.mean(1 - overlap / union)
+
+
 @pytest.mark.parametrize("align_corners", [True, False])
-def test_small_logits_lose_what_resized_ones_do(align_corners):
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (CrossEntropy(), cross_entropy_of),
+        (Jaccard(), jaccard_of),
+        (
+            Sum((Term(CrossEntropy()), Term(Jaccard(), 3.0))),
+            lambda p, target: cross_entropy_of(p, target) + 3 * jaccard_of(p, target),
+        ),
+    ],
+)
+def test_small_logits_lose_what_resized_ones_do(config, expected, align_corners):
     logits = jax.random.normal(jax.random.key(0), (2, 5, 4, 3))
     label = jax.random.randint(jax.random.key(1), (2, 37, 29), 0, 3).at[0, :2].set(IGNORE_LABEL)
-    total = jnp.sum(label != IGNORE_LABEL)
 
     def resized(logits):
         full = resize(logits, label.shape[1:], align_corners=align_corners)
-        losses = -jax.nn.log_softmax(full) * jax.nn.one_hot(label, 3)
-        return jnp.sum(losses) / total
+        return expected(jax.nn.softmax(full), jax.nn.one_hot(label, 3))
 
     def small(logits):
-        return loss(logits, label, align_corners=align_corners)
+        return loss(logits, label, config, align_corners=align_corners)
 
-    ours, expected = (jax.value_and_grad(f)(logits) for f in (small, resized))
-    np.testing.assert_allclose(ours[0], expected[0], rtol=1e-5)
-    np.testing.assert_allclose(ours[1], expected[1], rtol=1e-4, atol=1e-7)
+    ours, theirs = (jax.value_and_grad(f)(logits) for f in (small, resized))
+    np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-5)
+    np.testing.assert_allclose(ours[1], theirs[1], rtol=1e-4, atol=1e-7)
 
 
 def probabilities_of(example):

@@ -1,5 +1,6 @@
 """Losses over labelled pixels, each as a sum and what to divide it by."""
 
+import functools
 from typing import Any
 
 import jax
@@ -17,7 +18,7 @@ from deeplab_mnv2.config import (
     Sum,
 )
 from deeplab_mnv2.models.layers import resize
-from deeplab_mnv2.tasks.segmentation.chunked_cross_entropy import chunked_cross_entropy
+from deeplab_mnv2.tasks.segmentation.chunked_softmax import Softmax, chunked_softmax
 
 
 def loss_sums(
@@ -30,37 +31,39 @@ def loss_sums(
     The divisor is the number of labelled pixels, weighted by their class, where the loss is a
     mean over pixels, and 1 where it is a mean over classes.
     """
-    if isinstance(loss, CrossEntropy) and not loss.label_smoothing:
-        # The same mathematics a few rows at a time: the full logits are never stored.
-        return _hardest(loss, chunked_cross_entropy(logits, label, align_corners), label, step)
-    if isinstance(loss, Sum):
-        parts = [
-            (term.weight, *loss_sums(term.loss, logits, label, step, align_corners=align_corners))
-            for term in loss.terms
-        ]
-        divisor = jnp.maximum(parts[0][2], 1e-5)
-        # Over the first one's divisor, so that parts of a batch still add up to the batch.
-        scaled = [w * s * (divisor / jnp.maximum(d, 1e-5)) for w, s, d in parts]
-        return jnp.sum(jnp.stack(scaled)), divisor
-    full = resize(logits, label.shape[1:3], align_corners=align_corners)  # (B, H, W, classes)
-    match loss:
-        case CrossEntropy():
-            return _hardest(loss, _smoothed(full, label, loss.label_smoothing), label, step)
-        case Focal():
-            own = _own_log_probability(full, label)
-            losses = -own * (1 - jnp.exp(own)) ** loss.gamma
-            return _labelled_mean(losses, label)
-        case Dice():
-            overlap, sizes, present = _overlap(full, label)
-            return _mean_over_classes(1 - 2 * overlap / jnp.maximum(sizes, 1e-5), present)
-        case Jaccard():
-            overlap, sizes, present = _overlap(full, label)
-            union = jnp.maximum(sizes - overlap, 1e-5)
-            return _mean_over_classes(1 - overlap / union, present)
-        case LovaszSoftmax():
-            return _lovasz(full, label)
-    own_loss: OwnLoss = loss
-    return own_loss.sums(full, label, step)
+    # Computed when a loss asks for it, and once for all terms of a sum.
+    softmax = functools.cache(lambda: chunked_softmax(logits, label, align_corners))
+    full = functools.cache(lambda: resize(logits, label.shape[1:3], align_corners=align_corners))
+
+    def sums_of(loss: Any) -> tuple[Array, Array]:
+        match loss:
+            case CrossEntropy(label_smoothing=0):
+                return _hardest(loss, softmax().cross_entropy, label, step)
+            case CrossEntropy():
+                return _hardest(loss, _smoothed(full(), label, loss.label_smoothing), label, step)
+            case Focal():
+                own = _own_log_probability(full(), label)
+                losses = -own * (1 - jnp.exp(own)) ** loss.gamma
+                return _labelled_mean(losses, label)
+            case Dice():
+                overlap, sizes, present = _overlap(softmax(), label)
+                return _mean_over_classes(1 - 2 * overlap / jnp.maximum(sizes, 1e-5), present)
+            case Jaccard():
+                overlap, sizes, present = _overlap(softmax(), label)
+                union = jnp.maximum(sizes - overlap, 1e-5)
+                return _mean_over_classes(1 - overlap / union, present)
+            case LovaszSoftmax():
+                return _lovasz(full(), label)
+        own_loss: OwnLoss = loss
+        return own_loss.sums(full(), label, step)
+
+    if not isinstance(loss, Sum):
+        return sums_of(loss)
+    parts = [(term.weight, *sums_of(term.loss)) for term in loss.terms]
+    divisor = jnp.maximum(parts[0][2], 1e-5)
+    # Over the first one's divisor, so that parts of a batch still add up to the batch.
+    scaled = [w * s * (divisor / jnp.maximum(d, 1e-5)) for w, s, d in parts]
+    return jnp.sum(jnp.stack(scaled)), divisor
 
 
 def labelled_weight(label: Array, class_weights: tuple[float, ...]) -> Array:
@@ -110,15 +113,12 @@ def _smoothed(logits: Array, label: Array, smoothing: float) -> Array:
     return -(1 - smoothing) * _own_log_probability(logits, label) - smoothing * everywhere
 
 
-def _overlap(logits: Array, label: Array) -> tuple[Array, Array, Array]:
+def _overlap(softmax: Softmax, label: Array) -> tuple[Array, Array, Array]:
     """Return soft intersection, sum of both sizes, and whether a class is labelled, (C,) each."""
-    labelled = (label != IGNORE_LABEL).astype(logits.dtype)[..., None]
-    probabilities = jax.nn.softmax(logits) * labelled
-    # 255 is no class, so its row is all zeros.
-    target = jax.nn.one_hot(label, logits.shape[-1], dtype=logits.dtype)
-    overlap = jnp.sum(probabilities * target, (0, 1, 2))
-    area = jnp.sum(target, (0, 1, 2))
-    return overlap, jnp.sum(probabilities, (0, 1, 2)) + area, area > 0
+    overlap, mass = jnp.sum(softmax.overlap, 0), jnp.sum(softmax.mass, 0)
+    # 255 is no class, so it is counted nowhere.
+    area = jnp.sum(jax.nn.one_hot(label, mass.size, dtype=mass.dtype), (0, 1, 2))
+    return overlap, mass + area, area > 0
 
 
 def _mean_over_classes(losses: Array, present: Array) -> tuple[Array, Array]:
