@@ -27,7 +27,7 @@ from flax import nnx
 
 from deeplab_mnv2 import weights
 from deeplab_mnv2.cli import command
-from deeplab_mnv2.config import DetectionEvaluationConfig, SsdLiteConfig
+from deeplab_mnv2.config import DetectionEvaluationConfig, ModelConfig, SsdLiteConfig
 from deeplab_mnv2.data.folder import Folder
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.exporting.agreement import Agreement, compare
@@ -223,8 +223,11 @@ def _file(name: str, kind: str) -> Path:
 def _usual_size(source: weights.Weights) -> tuple[int, int]:
     if isinstance(source.config, SsdLiteConfig):
         side = source.config.image_size
+    elif isinstance(source.config, ModelConfig):
+        # A side that every output stride divides, but for one pixel, and that holds a photograph.
+        side = -(-((source.config.long_side or 513) - 1) // 32) * 32 + 1
     else:
-        side = scaling_of(source).crop_size if source.kind == "classification" else 513
+        side = scaling_of(source).crop_size
     return side, side
 
 
@@ -272,9 +275,7 @@ if __name__ == "__main__":
     command.define_weights()
     flags.DEFINE_enum("format", "safetensors", ("safetensors", *FORMATS), "What to write.")
     flags.DEFINE_string("output", None, "File to write.")
-    flags.DEFINE_list(
-        "size", None, "Height,width, or a side, or any; by default 513 or the network's."
-    )
+    flags.DEFINE_list("size", None, "Height,width, or a side, or any; by default the network's.")
     flags.DEFINE_enum("precision", "float32", PRECISIONS, "What kernels are stored in.")
     flags.DEFINE_bool("resize", True, "Return logits at the image's size, not the network's.")
     flags.DEFINE_bool("boxes", True, "Detection: find boxes in the file, not codes and logits.")

@@ -37,7 +37,7 @@ from deeplab_mnv2.tasks.classification.predictions import (
 from deeplab_mnv2.tasks.detection.detector import SHOWN_SCORE, Detector
 from deeplab_mnv2.tasks.detection.predictions import find_objects
 from deeplab_mnv2.tasks.segmentation.predictions import SUFFIXES, segment, write_submission
-from deeplab_mnv2.tasks.segmentation.segmenter import LONG_SIDE, Segmenter
+from deeplab_mnv2.tasks.segmentation.segmenter import Segmenter
 from deeplab_mnv2.tasks.segmentation.video import (
     frame_count,
     is_video,
@@ -225,8 +225,9 @@ if __name__ == "__main__":
     )
     flags.DEFINE_integer(
         "long_side",
-        LONG_SIDE,
-        "Longer photographs are scaled down to this for the network; 0: not, as evaluate scores.",
+        None,
+        "Longer photographs are scaled down to this for the network, by default to its own "
+        "model.long_side; 0: not.",
     )
     flags.DEFINE_list("scales", ["1"], "Segmentation: scales to average, such as 0.75,1,1.25.")
     flags.DEFINE_bool("flip", False, "Segmentation: average with the mirror image.")

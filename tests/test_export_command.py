@@ -14,7 +14,7 @@ from tests.support.exported_networks import source_of
 
 
 def test_the_command(tmp_path):
-    weights.save(tmp_path / "tiny.safetensors", source_of())
+    weights.save(tmp_path / "tiny.safetensors", source_of(long_side=90))
     (tmp_path / "names.txt").write_text("a\nb\n")
     command = [sys.executable, "-m", "deeplab_mnv2.export"]
 
@@ -28,6 +28,10 @@ def test_the_command(tmp_path):
     assert "same class as the network on" in done.stdout
     assert "65 x 97" in done.stdout
     assert weights.read(str(tmp_path / "deep" / "half.safetensors")).config.num_classes == 5
+    # Without a size it is the one that the network knows photographs in, 90 here.
+    done = run("--output=usual.safetensors")
+    assert done.returncode == 0, done.stderr
+    assert "97 x 97" in done.stdout
     done = run("--output=file", "--classes=names.txt")
     assert done.returncode == 2
     assert done.stderr == "error: names.txt names 2 classes, but the network has 5.\n"

@@ -136,6 +136,14 @@ def test_long_photographs_are_scaled_down_and_labelled_at_their_own_size():
     assert (found[2::4, 2::4] == reduced).mean() > 0.97
 
 
+def test_photographs_are_scaled_to_what_the_network_knows_unless_told_otherwise():
+    model, photo = _model(long_side=65), _photo(200, 180)
+    np.testing.assert_array_equal(
+        Segmenter(model)(photo).label, Segmenter(model, long_side=65)(photo).label
+    )
+    assert Segmenter(model, long_side=0).long_side == 0
+
+
 @pytest.mark.parametrize("mode", ["L", "1", "P", "RGBA", "LA", "CMYK", "I;16", "YCbCr"])
 def test_any_mode_as_file_and_as_image(segmenter, tmp_path, mode):
     if mode == "I;16":

@@ -114,6 +114,10 @@ class DeepLabConfig(BackboneConfig):
     # Images of more than 8 bits: the values that become grey levels 0 and 255; those beyond are
     # cut. () is 0 and 65,535 for 16 bits, and refuses floating-point numbers.
     value_range: tuple[float, ...] = ()
+    # Longer side that `predict` scales longer photographs down to, so that objects are as large as
+    # the network knows them; 0 scales nothing. VOC's 500 pixels enlarged fourfold score 0.67 mIoU
+    # at 513, 0.57 at 1025 and 0.37 unscaled, in windows (24 images, Google's weights).
+    long_side: int = 513
     head_epsilon: float = 1e-5
     head_momentum: float = 0.9997
 
@@ -124,7 +128,7 @@ class DeepLabConfig(BackboneConfig):
         self.require(1 <= self.head_channels <= 4096, "head_channels", "1 to 4096")
         self.require(0 <= self.dropout < 1, "dropout", "in [0, 1)")
         self.require(min(self.atrous_rates, default=1) >= 1, "atrous_rates", "numbers of 1 or more")
-        self.require_at_least(0, "image_pool_crop")
+        self.require_at_least(0, "image_pool_crop", "long_side")
         self.require(
             not self.value_range
             or (len(self.value_range) == 2 and self.value_range[0] < self.value_range[1]),
