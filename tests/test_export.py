@@ -140,6 +140,20 @@ def test_half_precision_halves_the_file(source, target, tmp_path):
         assert sizes[0] < 0.65 * sizes[1]
 
 
+def test_kernels_of_the_first_layers_stay_exact_in_half_precision(source, target):
+    onnx = pytest.importorskip("onnx")
+    module = pytest.importorskip("deeplab_mnv2.exporting.onnx")
+    half = dataclasses.replace(target, precision="float16")
+    graph = onnx.load_from_string(module.build(weights.build(source), half)).graph
+    kinds = {constant.name: constant.data_type for constant in graph.initializer}
+    early = {name: kind for name, kind in kinds.items() if "stages.1.0" in name}
+    assert early
+    assert onnx.TensorProto.FLOAT16 not in early.values()
+    assert any(
+        kind == onnx.TensorProto.FLOAT16 for name, kind in kinds.items() if "stages.2.0" in name
+    )
+
+
 def test_onnx_takes_batches_and_tells_labels_and_normalisation(source, target):
     onnxruntime = pytest.importorskip("onnxruntime")
     onnx = pytest.importorskip("deeplab_mnv2.exporting.onnx")

@@ -14,7 +14,7 @@ from deeplab_mnv2.config import model_from_dict, to_dict
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.files import reason, replace_atomically
 from deeplab_mnv2.weights.model_weights import Weights, check
-from deeplab_mnv2.weights.naming import CONFIGS
+from deeplab_mnv2.weights.naming import CONFIGS, is_early
 
 FORMAT = "deeplab_mnv2"
 VERSION = 1
@@ -44,11 +44,14 @@ def to_bytes(
 
     The metadata holds the config with its convention, the names of the classes, the
     provenance and the scores, those of `weights` unless given. `half` stores kernels as
-    float16, which halves the file; norm stays float32, because variances leave float16's range.
+    float16, which halves the file, but for the first ones (`naming.is_early`); norm stays float32,
+    because variances leave float16's range.
     """
     check(weights)
     tensors = {
-        name: array.astype(np.float16) if half and name.endswith("kernel") else array
+        name: array.astype(np.float16)
+        if half and name.endswith("kernel") and not is_early(name)
+        else array
         for name, array in weights.tensors.items()
     }
     provenance = dict(weights.provenance)

@@ -17,6 +17,7 @@ from deeplab_mnv2.exporting.graph import (
     Reshape,
 )
 from deeplab_mnv2.models.ops.taps import Window
+from deeplab_mnv2.weights.naming import is_early
 
 _ACTIVATIONS = {
     "none": schema.ActivationFunctionType.NONE,
@@ -121,7 +122,7 @@ class Writer:
         return padded, schema.Padding.VALID
 
     def weight(self, name: str, array: np.ndarray) -> str:
-        if not self.half:
+        if not self.half or is_early(name):
             return self.constant(name, array)
         stored = self.constant(f"{name}.half", array.astype(np.float16))
         self.node("DEQUANTIZE", [stored], name, array.shape, schema.DequantizeOptionsT())

@@ -16,6 +16,7 @@ from deeplab_mnv2.exporting.graph import (
     Resize,
 )
 from deeplab_mnv2.exporting.integers import activation_scale, kernel_integers
+from deeplab_mnv2.weights.naming import is_early
 
 _ROUNDED_IMAGE = f"{IMAGE}.rounded"
 
@@ -181,7 +182,7 @@ class Writer:
         self.node("Reshape", [last, size], output)
 
     def weight(self, name: str, array: np.ndarray) -> str:
-        if self.precision != "float16":
+        if self.precision != "float16" or is_early(name):
             return self.constant(name, array)
         stored = self.constant(f"{name}.half", array.astype(np.float16))
         self.node("Cast", [stored], name, to=TensorProto.FLOAT)
