@@ -1,0 +1,33 @@
+"""The mean of networks."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from deeplab_mnv2.errors import UserError
+from experiments.tools.average import mean_of
+from tests.support.random_weights import random_weights
+
+
+def test_lies_halfway_and_is_itself_of_one():
+    one, two = random_weights(width_multiplier=0.35), random_weights(width_multiplier=0.35)
+    two.tensors = {name: tensor + 1 for name, tensor in two.tensors.items()}
+    for name, tensor in mean_of([one, two]).tensors.items():
+        np.testing.assert_allclose(tensor, one.tensors[name] + 0.5, atol=1e-6)
+        assert tensor.dtype == np.float32
+    alone = mean_of([one])
+    assert alone.config == one.config
+    assert all((alone.tensors[name] == one.tensors[name]).all() for name in one.tensors)
+
+
+def test_other_networks_and_classes_are_refused():
+    one = random_weights(width_multiplier=0.35)
+    for other in (
+        random_weights(width_multiplier=0.5),
+        dataclasses.replace(one, class_names=tuple("abcdefghijklmnopqrstu")),
+    ):
+        with pytest.raises(UserError, match="another network"):
+            mean_of([one, other])
+    with pytest.raises(UserError, match="Name the weights"):
+        mean_of([])
