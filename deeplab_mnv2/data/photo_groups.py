@@ -1,10 +1,12 @@
 """Photographs read on threads, a group at a time."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
+
+import numpy as np
 
 from deeplab_mnv2.data.decode import Photo
 from deeplab_mnv2.errors import UserError
@@ -39,3 +41,12 @@ def read_groups(
                     on_error(photo, error)
             if readable:
                 yield readable
+
+
+def filled(images: Sequence[np.ndarray], size: int) -> np.ndarray:
+    """Return images (H, W, C) as a batch, a short one filled up to `size` with black ones.
+
+    One size is compiled then, besides that of a single photograph, which stays alone.
+    """
+    missing = size - len(images) if len(images) > 1 else 0
+    return np.pad(np.stack(images), [(0, missing), (0, 0), (0, 0), (0, 0)])

@@ -18,7 +18,7 @@ from PIL import Image
 from deeplab_mnv2 import weights
 from deeplab_mnv2.config import ClassificationEvaluationConfig
 from deeplab_mnv2.data.decode import Photo, photo_pixels
-from deeplab_mnv2.data.photo_groups import read_groups
+from deeplab_mnv2.data.photo_groups import filled, read_groups
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.models import classifier
 from deeplab_mnv2.tasks.classification.transforms import centre
@@ -153,10 +153,7 @@ class Classifier:
     def _classify(
         self, group: list[tuple[Photo, tuple[np.ndarray, np.ndarray]]]
     ) -> Iterator[Classification]:
-        images = np.stack([crop for _, (_, crop) in group])
-        if len(group) > 1:
-            # A short batch is filled up, so that one size is compiled besides a single photograph.
-            images = np.pad(images, [(0, _BATCH - len(group)), (0, 0), (0, 0), (0, 0)])
+        images = filled([crop for _, (_, crop) in group], _BATCH)
         found = np.asarray(self._probabilities(images))
         for (photo, (pixels, _)), probabilities in zip(group, found, strict=False):
             path = Path(photo) if isinstance(photo, str | os.PathLike) else None

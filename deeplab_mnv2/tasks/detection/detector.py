@@ -17,7 +17,7 @@ from PIL import Image
 from deeplab_mnv2 import weights
 from deeplab_mnv2.config import DetectionEvaluationConfig
 from deeplab_mnv2.data.decode import Photo, photo_pixels
-from deeplab_mnv2.data.photo_groups import read_groups
+from deeplab_mnv2.data.photo_groups import filled, read_groups
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.models.ssdlite import SSDLite
 from deeplab_mnv2.tasks.detection.decoding import Detected, find
@@ -172,10 +172,7 @@ class Detector:
     def _search(
         self, group: list[tuple[Photo, tuple[np.ndarray, np.ndarray]]]
     ) -> Iterator[Detection]:
-        images = np.stack([scaled for _, (_, scaled) in group])
-        if len(group) > 1:
-            # A short batch is filled up, so that one size is compiled besides a single photograph.
-            images = np.pad(images, [(0, _BATCH - len(group)), (0, 0), (0, 0), (0, 0)])
+        images = filled([scaled for _, (_, scaled) in group], _BATCH)
         found = jax.device_get(self._find(images))
         for row, (photo, (pixels, _)) in enumerate(group):
             kept = slice(int(found.counts[row]))
