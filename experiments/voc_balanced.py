@@ -28,7 +28,11 @@ from deeplab_mnv2.config import Config, CrossEntropy, Jaccard, Sum, Term
 
 
 def get_config(folder: str = "") -> Config:
-    config = voc_small_float.get_config(folder)
+    return balanced(voc_small_float.get_config(folder))
+
+
+def balanced(config: Config) -> Config:
+    """Return a config of VOC with its classes balanced, of 1,600 steps."""
     config.data.repeat_threshold, config.data.repeat_power = 0.1, 1.0
     config.data.paste = 0.5
     config.data.photometric = True

@@ -1,0 +1,25 @@
+"""The package's weights: after the head (`voc_package_head`), the rest with it; mean of three seeds.
+
+Settings are those of `voc_head_first`. Three seeds that begin as one network lie close together, so
+that their mean is a network too.
+
+    python -m deeplab_mnv2.sweep --config experiments/voc_package.py:VOC2012 --seeds 0,1,2 \
+        --weights runs/voc_package_head --workdir runs/voc_package
+    python -m experiments.tools.average --output mean.safetensors runs/voc_package/*
+    python -m deeplab_mnv2.export --weights mean.safetensors --precision float16 \
+        --calibration VOC2012/JPEGImages --output deeplab_mnv2/weights/voc_mobile.safetensors
+"""
+
+import voc_package_head
+import voc_small
+from deeplab_mnv2.config import Config
+
+
+def get_config(folder: str = "") -> Config:
+    config = voc_package_head.get_config(folder)
+    config.train.freeze = voc_small.get_config().train.freeze
+    config.optimizer.learning_rate, config.optimizer.head_multiplier = 2e-4, 1.0
+    config.train.total_steps = config.train.eval_every = 900
+    # Longer sides of 385, which VOC's 500 pixels have at 0.77.
+    config.model.long_side = 385
+    return config
