@@ -6,16 +6,18 @@
     python -m experiments.results --add voc_small_ms --workdir runs/voc_small \
         --scores scores/voc_small_ms --device "2 CPU cores"
     python -m experiments.results --add google --weights FILE --scores scores/google
+    python -m experiments.results --add package --weights voc_mobile.safetensors \
+        --experiment package --scores scores/package
     python -m experiments.results
     python -m experiments.results --reproduce quickstart
     python -m experiments.results --reproduce voc_small --data VOC2012 --weights FILE
 
-The first four keep a row in experiments/results: for a run, for another seed, for a run scored
-another way (`python -m deeplab_mnv2.evaluate --output`), for weights from elsewhere. The fifth
-writes the tables. The last two run a row again and say whether the score is within what the row
-claims; the exit status is 1 if it is not. experiments/README.md has all rows: experiments without
-one appear as not run, those with several seeds get an extra line with mean and standard deviation.
-The top README.md has one line for each result, several seeds together.
+The first five keep a row in experiments/results: for a run, for another seed, for a run scored
+another way (`python -m deeplab_mnv2.evaluate --output`), for weights from elsewhere, for the
+package's. The sixth writes the tables. The last two run a row again and say whether the score is
+within what the row claims; the exit status is 1 if it is not. experiments/README.md has all rows:
+experiments without one appear as not run, those with several seeds get an extra line with mean and
+standard deviation. The top README.md has one line for each result, several seeds together.
 """
 
 import itertools
@@ -302,7 +304,7 @@ def main() -> None:
         stamp = read_json(Path(given.scores, "eval.json"))["protocol"]
         counted = costs(model, _input_side(model, stamp))
         facts = {
-            "experiment": "published",
+            "experiment": given.experiment or "published",
             "start": Path(given.weights).name,
             "steps": 0,
             **counted,
@@ -315,7 +317,7 @@ def main() -> None:
 if __name__ == "__main__":
     flags.DEFINE_string("add", "", "Keep a row under this name.")
     flags.DEFINE_string("workdir", "", "The run that the row describes.")
-    flags.DEFINE_string("experiment", "", "Experiment of the run; default: the workdir's name.")
+    flags.DEFINE_string("experiment", "", "Of the row; default: the workdir's name, or published.")
     flags.DEFINE_string("weights", "", "Weights from elsewhere, of the row or at its start.")
     flags.DEFINE_string("scores", "", "Folder that evaluate wrote; default: the workdir.")
     flags.DEFINE_string("device", "", "The machine the run was made on.")

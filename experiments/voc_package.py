@@ -1,4 +1,4 @@
-"""The package's weights: after the head (`voc_package_head`), the rest with it; mean of three seeds.
+"""The package's weights: after the head (`voc_package_head`) the rest with it, from three seeds.
 
 Settings are those of `voc_head_first`. Three seeds that begin as one network lie close together, so
 that their mean is a network too.
