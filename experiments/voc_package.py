@@ -19,7 +19,7 @@ def get_config(folder: str = "") -> Config:
     config = voc_package_head.get_config(folder)
     config.train.freeze = voc_small.get_config().train.freeze
     config.optimizer.learning_rate, config.optimizer.head_multiplier = 2e-4, 1.0
-    config.train.total_steps = config.train.eval_every = 900
+    config.train.total_steps = config.train.eval_every = 600
     # Longer sides of 385, which VOC's 500 pixels have at 0.77.
     config.model.long_side = 385
     return config
