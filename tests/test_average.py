@@ -16,7 +16,9 @@ def test_lies_halfway_and_is_itself_of_one():
     for name, tensor in mean_of([one, two]).tensors.items():
         np.testing.assert_allclose(tensor, one.tensors[name] + 0.5, atol=1e-6)
         assert tensor.dtype == np.float32
-    alone = mean_of([one])
+    alone = mean_of([dataclasses.replace(one, provenance={"source": "/home/me/runs/one"})])
+    # The folder is nobody else's concern.
+    assert alone.provenance["mean_of"] == "one"
     assert alone.config == one.config
     assert all((alone.tensors[name] == one.tensors[name]).all() for name in one.tensors)
 

@@ -57,7 +57,7 @@ def read_run(folder: Path, which: str) -> Weights:
     weights = Weights(tensors, config, provenance, class_names=tuple(class_names))
     if weights.kind == "classification" and isinstance(settings.get("evaluation"), dict):
         weights.scaling = {name: settings["evaluation"].get(name) for name in SCALING}
-    weights.scores = _scores(folder / "eval.json", weights)
+    weights.scores = scores_in(folder / "eval.json", weights)
     return weights
 
 
@@ -158,8 +158,8 @@ def _load(checkpointer: Any, step: int) -> dict[str, np.ndarray]:
     return tensors
 
 
-def _scores(path: Path, weights: Weights) -> dict[str, Any] | None:
-    """Return what a run's `eval.json` says of these weights, None where it is of others.
+def scores_in(path: Path, weights: Weights) -> dict[str, Any] | None:
+    """Return what the `eval.json` at a path says of these weights, None where it is of others.
 
     Raises:
         UserError: the file is damaged.

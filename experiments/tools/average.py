@@ -1,10 +1,12 @@
 """The mean of several networks' weights, a network as well (model soups, arXiv:2203.05482).
 
   python -m experiments.tools.average --output mean.safetensors runs/one runs/two runs/three
+  python -m deeplab_mnv2.evaluate --config PAGE --weights mean.safetensors --output DIR
+  python -m experiments.tools.average --output mean.safetensors --scores DIR runs/one runs/two ...
 
 The networks must have begun as one, its head included, like several seeds of a fine-tuning: then
 they lie close together, and their mean costs what one of them does. Norm statistics are averaged
-too. Each may be anything that `--weights` takes.
+too. Each may be anything that `--weights` takes. The last line keeps the scores in the file.
 """
 
 from collections.abc import Sequence
@@ -16,6 +18,8 @@ from absl import flags
 from deeplab_mnv2 import weights
 from deeplab_mnv2.cli import command
 from deeplab_mnv2.errors import UserError
+from deeplab_mnv2.weights.native import public_source
+from deeplab_mnv2.weights.run import scores_in
 
 
 def mean_of(sources: Sequence[weights.Weights]) -> weights.Weights:
@@ -37,7 +41,7 @@ def mean_of(sources: Sequence[weights.Weights]) -> weights.Weights:
         name: np.mean([source.tensors[name] for source in sources], axis=0, dtype=np.float64)
         for name in first.tensors
     }
-    names = ", ".join(source.provenance["source"] for source in sources)
+    names = ", ".join(public_source(source.provenance["source"]) for source in sources)
     return weights.Weights(
         {name: tensor.astype(np.float32) for name, tensor in tensors.items()},
         first.config,
@@ -53,10 +57,19 @@ def main(arguments: list[str]) -> None:
         raise UserError("Give --output FILE, the file to write.")
     output = Path(flags.FLAGS.output)
     command.require_writable(output.parent, "--output")
-    weights.save(output, mean_of([weights.read(source) for source in arguments]))
+    mean = mean_of([weights.read(source) for source in arguments])
+    if flags.FLAGS.scores:
+        mean.scores = scores_in(Path(flags.FLAGS.scores, "eval.json"), mean)
+        if mean.scores is None:
+            raise UserError(
+                f"{flags.FLAGS.scores} has no scores of this mean; evaluate the file that is "
+                "written without --scores."
+            )
+    weights.save(output, mean)
     print(f"{output}: the mean of {len(arguments)} networks")
 
 
 if __name__ == "__main__":
     flags.DEFINE_string("output", None, "File to write, .safetensors.")
+    flags.DEFINE_string("scores", "", "Folder that evaluate wrote for the mean, to keep with it.")
     command.run(main, takes_arguments=True)
