@@ -13,7 +13,11 @@ from deeplab_mnv2.config import Config
 
 
 def get_config(folder: str = "") -> Config:
-    config = voc_balanced.balanced(voc_small.get_config(folder))
+    return head_alone(voc_balanced.balanced(voc_small.get_config(folder)))
+
+
+def head_alone(config: Config) -> Config:
+    """Return a config of VOC that trains the head alone, in 600 steps."""
     config.train.freeze = ("backbone",)
     config.train.total_steps = config.train.eval_every = 600
     # As photographs of training are, at the median.
