@@ -95,15 +95,15 @@ def _set_protocol(evaluation: ScoringConfig) -> None:
     given = flags.FLAGS
     if not isinstance(evaluation, EvaluationConfig):
         for flag in ("output_stride", "scales", "flip"):
-            if getattr(given, flag):
+            if given[flag].present:
                 raise UserError(f"--{flag} is for segmentation; leave it out.")
         return
     if given.output_stride:
         evaluation.output_stride = given.output_stride
     if given.scales:
         evaluation.scales = command.numbers("scales", given.scales)
-    if given.flip:
-        evaluation.flip = True
+    if given["flip"].present:
+        evaluation.flip = given.flip
 
 
 def _refuse_other_model(asked: BackboneConfig, stored: BackboneConfig) -> None:
@@ -195,7 +195,7 @@ if __name__ == "__main__":
     flags.DEFINE_string("split", "", "Split of the config's validation data set.")
     flags.DEFINE_integer("output_stride", 0, "8, 16 or 32; 0 is the weights' own.")
     flags.DEFINE_list("scales", [], "Input scales to average, such as 0.5,0.75,1.0.")
-    flags.DEFINE_bool("flip", False, "Average with the mirror image.")
+    flags.DEFINE_bool("flip", None, "Average with the mirror image; default: as the page says.")
     flags.DEFINE_list("class_names", [], "What the weights' classes are, where they do not say.")
     flags.DEFINE_string("output", "", "Folder for the results; default runs/eval.")
     command.run(main)

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 from absl import flags
+from ml_collections import config_flags
 from rich import box
 from rich.console import Console
 from rich.table import Column, Table
@@ -35,6 +36,8 @@ from deeplab_mnv2.tasks.task_of import task_of
 
 # The flags that the runs are given as they are, beside the config's fields.
 _PASSED_ON = ("config", "weights")
+# What begins a flag, and no negative number.
+_FLAG = re.compile(r"--|-[a-z]")
 # Between the values of a field, but not within the brackets of one.
 _COMMA = re.compile(r",(?![^(\[]*[)\]])")
 
@@ -75,15 +78,17 @@ def train(arguments: list[str], workdir: Path, environment: Mapping[str, str] = 
 
 def experiment_arguments(arguments: list[str]) -> list[str]:
     """Return those of a command's arguments that choose the experiment, its fields and weights."""
-    found, is_value = [], False
+    found, may_have_value = [], False
     for argument in arguments:
         name = argument.lstrip("-").partition("=")[0]
-        is_passed_on = argument.startswith("-") and (
-            name in _PASSED_ON or name.startswith("config.")
+        is_flag = _FLAG.match(argument) is not None
+        # Fields that are true or false have no value of their own, and a false one begins with no.
+        is_passed_on = is_flag and (
+            name in _PASSED_ON or name.removeprefix("no").startswith("config.")
         )
-        if is_passed_on or is_value:
+        if is_passed_on or (may_have_value and not is_flag):
             found.append(argument)
-        is_value = is_passed_on and "=" not in argument
+        may_have_value = is_passed_on and "=" not in argument
     return found
 
 
@@ -94,6 +99,8 @@ def main() -> None:
     chosen = combinations(given.grid)
     output = Path(given.workdir or Path("runs", f"{command.experiment_name()}_sweep"))
     shared = experiment_arguments(sys.argv[1:])
+    if "train.seed" in config_flags.get_override_values(flags.FLAGS["config"]):
+        raise UserError("--config.train.seed is overridden by --seeds; give --seeds 0,1,2.")
     for combination in chosen:
         # Mistakes in the last one come up before the first is trained.
         command.overridden_copy(given.config, _overrides(combination)).check()

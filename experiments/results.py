@@ -22,7 +22,6 @@ standard deviation. The top README.md has one line for each result, several seed
 
 import itertools
 import json
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,11 +36,12 @@ from deeplab_mnv2 import weights
 from deeplab_mnv2.cli import command, experiment
 from deeplab_mnv2.config import BackboneConfig, ClassifierConfig, Config, SsdLiteConfig
 from deeplab_mnv2.errors import UserError
-from deeplab_mnv2.files import read_json, replace_atomically
+from deeplab_mnv2.files import read_json, replace_atomically, replace_together
 from deeplab_mnv2.models.costs import layer_costs
 from deeplab_mnv2.training.log import read_metrics
 from deeplab_mnv2.weights.model_weights import abstract_model
 from deeplab_mnv2.weights.naming import SCORE_TITLES
+from deeplab_mnv2.weights.run import scores_in
 from experiments.tools import reproduction
 
 HERE = Path(__file__).resolve().parent
@@ -62,18 +62,23 @@ _OWN = "folder"
 Row = tuple[dict[str, Any], dict[str, Any]]
 
 
-def add(name: str, scores: Path, row: dict[str, Any]) -> None:
+def add(name: str, scores: Path, of: Sequence[str], row: dict[str, Any]) -> None:
     """Keep a row: its facts, and the `eval.json` in the folder `scores`.
 
+    `of` names the weights that it may be of, such as a run's newest and best.
+
     Raises:
-        UserError: there is no `eval.json`.
+        UserError: there is no `eval.json`, or it is of none of the weights.
     """
-    if not (scores / "eval.json").is_file():
+    path = scores / "eval.json"
+    if not path.is_file():
         raise UserError(f"{scores} holds no eval.json; check --scores, or finish the run.")
+    if not any(scores_in(path, weights.read(each)) for each in of):
+        raise UserError(f"{path} has the scores of other weights than {of[0]}; evaluate these.")
     folder = HERE / "results" / name
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.copy(scores / "eval.json", folder / "eval.json")
-    (folder / "row.json").write_text(json.dumps(row, indent=1) + "\n")
+    with replace_together(folder / "eval.json", folder / "row.json") as (kept, facts):
+        kept.write_bytes(path.read_bytes())
+        facts.write_text(json.dumps(row, indent=1) + "\n")
 
 
 def facts_of_run(workdir: Path, experiment: str, device: str) -> dict[str, Any]:
@@ -298,7 +303,8 @@ def main() -> None:
     elif given.workdir:
         workdir = Path(given.workdir)
         facts = facts_of_run(workdir, given.experiment or workdir.name, given.device)
-        add(given.add, Path(given.scores or given.workdir), facts)
+        run = given.workdir, f"{given.workdir}@best"
+        add(given.add, Path(given.scores or given.workdir), run, facts)
     elif given.weights and given.scores:
         model = weights.read(given.weights).config
         stamp = read_json(Path(given.scores, "eval.json"))["protocol"]
@@ -309,7 +315,7 @@ def main() -> None:
             "steps": 0,
             **counted,
         }
-        add(given.add, Path(given.scores), facts)
+        add(given.add, Path(given.scores), [given.weights], facts)
     else:
         raise UserError("Give --add NAME with --workdir RUN, or with --weights FILE --scores DIR.")
 

@@ -23,6 +23,14 @@ def test_lies_halfway_and_is_itself_of_one():
     assert all((alone.tensors[name] == one.tensors[name]).all() for name in one.tensors)
 
 
+def test_a_folded_norm_stays_marked_and_is_not_mixed():
+    one = random_weights(width_multiplier=0.35)
+    folded = dataclasses.replace(one, provenance={**one.provenance, "norm": "folded"})
+    assert mean_of([folded, folded]).provenance["norm"] == "folded"
+    with pytest.raises(UserError, match="norm folded into the kernels and some have not"):
+        mean_of([one, folded])
+
+
 def test_other_networks_and_classes_are_refused():
     one = random_weights(width_multiplier=0.35)
     for other in (

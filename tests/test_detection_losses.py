@@ -11,7 +11,7 @@ from deeplab_mnv2.tasks.detection.losses import hard_negatives, loss_sums
 from deeplab_mnv2.tasks.detection.matching import Targets
 
 ANCHORS, CLASSES = 40, 3
-LOSSES = [MultiBox(), MultiBox(1.5, 0, 2.0), FocalBox(), FocalBox(1.0, 0.25, 0.5)]
+LOSSES = [MultiBox(), MultiBox(1.5, 0, 2.0), FocalBox(), FocalBox(0.5, 0.25, 0.5), FocalBox(0.0)]
 
 
 def draw(seed: int, positives: list[int], ignored: int = 6):

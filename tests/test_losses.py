@@ -188,6 +188,16 @@ def test_a_sum_adds_weighted_losses(example):
     np.testing.assert_allclose(loss(*example, both), expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
+def test_focal_loss_of_certain_pixels_has_a_finite_gradient(gamma):
+    # Right, wrong and unlabelled; softmax is 1 in float32.
+    logits = jnp.zeros((1, 1, 3, 2)).at[..., 0].set(30.0)
+    label = jnp.array([[[0, 1, IGNORE_LABEL]]])
+    value, gradient = jax.value_and_grad(loss)(logits, label, Focal(gamma))
+    np.testing.assert_allclose(value, 15, rtol=1e-5)
+    np.testing.assert_allclose(gradient[0, 0], [[0, 0], [0.5, -0.5], [0, 0]], atol=1e-3)
+
+
 @pytest.mark.parametrize(
     "other", [CrossEntropy(label_smoothing=0.1), Focal(), Dice(), Jaccard(), LovaszSoftmax()]
 )

@@ -1,6 +1,8 @@
 """Rows run again: what they claim, and what catches a falsified one."""
 
 import copy
+import json
+from pathlib import Path
 
 import pytest
 
@@ -83,3 +85,40 @@ def test_commands_are_those_of_the_row(kept):
     ]
     with pytest.raises(UserError, match=r"starts from net\.tflite"):
         reproduction.command(PUBLISHED, kept, "VOC", "other.tflite")
+
+
+def test_rows_of_other_tasks_are_judged_by_their_own_score():
+    cifar = read_json(results.HERE / "results" / "cifar10" / "eval.json")
+    low, high, _ = reproduction.claimed(TRAINED, [cifar])
+    assert [low, high] == cifar["ci95"]
+    assert reproduction.compare(TRAINED, [cifar], cifar)[0]
+    assert not reproduction.compare(TRAINED, [cifar], {**cifar, "top1": high + 0.01})[0]
+    with pytest.raises(UserError, match="another task than segmentation"):
+        reproduction.command(PUBLISHED, cifar, "", "net.tflite")
+
+
+def test_a_run_that_was_scored_otherwise_than_its_page_says_is_scored_so_again(
+    kept, tmp_path, monkeypatch
+):
+    asked = copy.deepcopy(kept)
+    asked["protocol"] |= {"scales": [0.75], "flip": True}
+    ran = []
+
+    def run(arguments):
+        ran.append(arguments)
+        folder = Path(arguments[-1])
+        folder.mkdir(exist_ok=True)
+        found = asked if arguments[0] == "deeplab_mnv2.evaluate" else kept
+        (folder / "eval.json").write_text(json.dumps(found))
+
+    monkeypatch.setattr(reproduction, "_run", run)
+    within, _ = reproduction.reproduce(TRAINED, [asked], tmp_path / "run", "", "")
+    assert within
+    assert ran[1] == [
+        *("deeplab_mnv2.evaluate", "--config", "quickstart", "--weights", str(tmp_path / "run")),
+        *("--output_stride", "8", "--scales", "0.75", "--flip"),
+        *("--output", str(tmp_path / "run" / "scores")),
+    ]
+    # As its page says: scored once.
+    reproduction.reproduce(TRAINED, [kept], tmp_path / "again", "", "")
+    assert len(ran) == 3

@@ -65,11 +65,18 @@ def test_flags_of_the_experiment_are_passed_on():
     assert sweep.experiment_arguments(given) == given[2:8]
 
 
+def test_true_and_false_fields_take_no_argument_with_them():
+    fields = ["--config.model.remat", "--noconfig.data.flip", "--config.x", "-2"]
+    given = [fields[0], "--workdir", "there", fields[1], "--grid", "a=1", *fields[2:]]
+    assert sweep.experiment_arguments(given) == fields
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--seeds=0,0"], "--seeds 0,0 are no different whole numbers"),
         (["--seeds=a"], "--seeds a are no different whole numbers"),
+        (["--config.train.seed=5"], "--config.train.seed is overridden by --seeds"),
         (["--grid=optimizer.learning_rat=1,2"], "did you mean 'optimizer.learning_rate'"),
         (["--grid=optimizer.learning_rate=0.1,fast"], "learning_rate"),
         # The second value is looked at before the first one is trained.

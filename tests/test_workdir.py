@@ -100,6 +100,22 @@ class Both:
         return "".join(part.digest() for part in self.parts)
 
 
+@dataclasses.dataclass
+class Wrapped:
+    """A data set with a part that may be none."""
+
+    data: Annotated
+    inner: Annotated | None = None
+    split: str = "train"
+    class_names: tuple[str, ...] = ("background", "cat")
+
+    def open(self):
+        return []
+
+    def digest(self):
+        return self.data.digest()
+
+
 @pytest.fixture
 def own(config, tmp_path, monkeypatch):
     """Return a function that says what resuming with other settings of an own data set gives."""
@@ -146,6 +162,17 @@ def test_what_is_no_path_of_a_data_set_may_not_change(own):
     ):
         with pytest.raises(UserError, match="holds a run with"):
             own(old, dataclasses.replace(old, **change))
+    for change in ((old, Both((old,))), (Both((old,)), old)):
+        with pytest.raises(UserError, match=r"holds a run with data\.train\.type="):
+            own(*change)
+    # Another policy is not one setting, but several; nor is none.
+    policies = (None, Annotated("old/list.csv")), (Annotated("old/list.csv"), None)
+    for before, after in policies:
+        with pytest.raises(UserError, match=r"holds a run with data\.train\.inner="):
+            own(Wrapped(old, before), Wrapped(old, after))
+    for before, after in (((), (old,)), ((old,), ())):
+        with pytest.raises(UserError, match=r"holds a run with data\.train\.parts="):
+            own(Both(before), Both(after))
     with pytest.raises(UserError, match=r"parts\.length=1, but this one has 2"):
         own(Both((old,)), Both((old, dataclasses.replace(old, threshold=0.6))))
 

@@ -11,6 +11,7 @@ from deeplab_mnv2.config import Config, to_dict
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.files import replace_atomically
 
+_UNKNOWN = object()
 # Settings that may change when a run is resumed, besides `evaluation` and the place of the data:
 # they do not alter what is learned, except total_steps, which bends the schedule from there on and
 # is announced. The initial weights are read where there is no checkpoint yet.
@@ -46,18 +47,22 @@ def open_workdir(workdir: Path, config: Config) -> list[str]:
         return []
     messages = []
     before, now = flat_settings(_read(path)), flat_settings(_settings(config))
-    # A setting that only one of them knows came or went with a version of this package.
-    for name in sorted(before.keys() & now.keys()):
+    for name in sorted(before.keys() | now.keys()):
+        settings = _value(name, before), _value(name, now)
+        # A setting that only one of them knows came or went with a version of this package.
+        if _UNKNOWN in settings:
+            continue
+        old, new = settings
         # By their text as well: a number that is none (NaN) does not equal itself.
-        if before[name] == now[name] or repr(before[name]) == repr(now[name]):
+        if old == new or repr(old) == repr(new):
             continue
         may_change = name in _MAY_CHANGE or name.startswith("evaluation.")
-        if not may_change and not _has_moved(name, before[name], now):
+        if not may_change and not _has_moved(name, old, now):
             raise UserError(
-                f"{workdir} holds a run with {name}={before[name]!r}, but this one has "
-                f"{now[name]!r}; choose another --workdir or the same setting."
+                f"{workdir} holds a run with {name}={old!r}, but this one has {new!r}; "
+                "choose another --workdir or the same setting."
             )
-        messages.append(f"{name} was {before[name]!r} and is {now[name]!r} now")
+        messages.append(f"{name} was {old!r} and is {new!r} now")
     return messages
 
 
@@ -89,6 +94,15 @@ def _settings(config: Config) -> dict[str, Any]:
     }
 
 
+def _value(name: str, settings: dict[str, Any]) -> Any:
+    """Return a setting of `flat_settings`, of an object its type and of a list of them its length.
+
+    So "no policy" differs from one, which has no setting of that very name.
+    """
+    names = name, f"{name}.type", f"{name}.length"
+    return next((settings[each] for each in names if each in settings), _UNKNOWN)
+
+
 def _has_moved(name: str, before: Any, now: dict[str, Any]) -> bool:
     """Return whether a changed setting is another place of the same data set.
 
@@ -98,7 +112,7 @@ def _has_moved(name: str, before: Any, now: dict[str, Any]) -> bool:
     """
     if not name.startswith(("data.train.", "data.val.")):
         return False
-    after, old = _texts(now[name]), _texts(before)
+    after, old = _texts(now.get(name)), _texts(before)
     group = name.rpartition(".")[0]
     others = [
         text

@@ -41,11 +41,19 @@ def mean_of(sources: Sequence[weights.Weights]) -> weights.Weights:
         name: np.mean([source.tensors[name] for source in sources], axis=0, dtype=np.float64)
         for name in first.tensors
     }
+    norms = {source.provenance.get("norm") for source in sources}
+    if len(norms) > 1:
+        raise UserError(
+            "Some of these networks have their norm folded into the kernels and some have not; "
+            "average networks of one page."
+        )
+    # Training from the mean calibrates a folded norm, as from one of them.
+    norm = {"norm": "folded"} if norms == {"folded"} else {}
     names = ", ".join(public_source(source.provenance["source"]) for source in sources)
     return weights.Weights(
         {name: tensor.astype(np.float32) for name, tensor in tensors.items()},
         first.config,
-        {"source": "mean", "mean_of": names},
+        {"source": "mean", "mean_of": names, **norm},
         class_names=first.class_names,
         scaling=first.scaling,
     )
@@ -57,6 +65,8 @@ def main(arguments: list[str]) -> None:
         raise UserError("Give --output FILE, the file to write.")
     output = Path(flags.FLAGS.output)
     command.require_writable(output.parent, "--output")
+    if len({*arguments}) < len(arguments):
+        raise UserError("One of the networks is named twice; name each once.")
     mean = mean_of([weights.read(source) for source in arguments])
     if flags.FLAGS.scores:
         mean.scores = scores_in(Path(flags.FLAGS.scores, "eval.json"), mean)

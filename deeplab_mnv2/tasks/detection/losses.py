@@ -54,7 +54,8 @@ def _focal(loss: FocalBox, logits: Array, classes: Array) -> Array:
     """Return the focal loss (B, A), summed over the classes; -1 is none of them."""
     target = jax.nn.one_hot(classes, logits.shape[-1], dtype=logits.dtype)
     probability = jax.nn.sigmoid(logits)
-    wrong = jnp.where(target > 0, 1 - probability, probability)
+    # Never 0, where the gradient of a power below 1 is infinite.
+    wrong = jnp.maximum(jnp.where(target > 0, 1 - probability, probability), 1e-7)
     alpha = jnp.where(target > 0, loss.alpha, 1 - loss.alpha)
     return jnp.sum(alpha * wrong**loss.gamma * _binary(logits, target), axis=-1)
 

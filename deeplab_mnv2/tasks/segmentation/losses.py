@@ -43,7 +43,9 @@ def loss_sums(
                 return _hardest(loss, _smoothed(full(), label, loss.label_smoothing), label, step)
             case Focal():
                 own = _own_log_probability(full(), label)
-                losses = -own * (1 - jnp.exp(own)) ** loss.gamma
+                # Never 0, where the gradient of a power below 1 is infinite.
+                wrong = jnp.maximum(-jnp.expm1(own), 1e-7)
+                losses = -own * wrong**loss.gamma
                 return _labelled_mean(losses, label)
             case Dice():
                 overlap, sizes, present = _overlap(softmax(), label)
