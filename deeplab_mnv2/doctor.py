@@ -26,11 +26,12 @@ from rich.text import Text
 
 from deeplab_mnv2.cli import command
 from deeplab_mnv2.config import IGNORE_LABEL, Config, DataSet, DeepLabConfig, SsdLiteConfig
+from deeplab_mnv2.data.encode import encoded
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.files import replace_atomically
 from deeplab_mnv2.inspection.batch import batch_tiles, print_batch, read_batch
 from deeplab_mnv2.inspection.contact_sheet import Tile, contact_sheet
-from deeplab_mnv2.inspection.diagnosis import Diagnosis, diagnose_boxes, diagnose_classes
+from deeplab_mnv2.inspection.diagnosis import Diagnosis, by_split, diagnose_boxes, diagnose_classes
 from deeplab_mnv2.inspection.example import SEVERITY, Finding
 from deeplab_mnv2.inspection.proposal import proposed_page
 from deeplab_mnv2.inspection.split import (
@@ -103,7 +104,7 @@ def main() -> None:
     command.require_writable(output, "--output")
     if isinstance(config.model, DeepLabConfig):
         surveys, findings = diagnose(config, data_sets)
-        _write_json(findings, _splits(surveys), output)
+        _write_json(findings, by_split(surveys, _facts), output)
         _print(surveys)
         tiles = _tiles(surveys)
     else:
@@ -213,21 +214,18 @@ def _class_table(surveys: list[Survey]) -> Table:
     return table
 
 
-def _splits(surveys: list[Survey]) -> dict[str, Any]:
+def _facts(survey: Survey) -> dict[str, Any]:
     return {
-        split.data_set.split: {
-            "examples": len(split.entries),
-            "void": split.void,
-            "classes": {
-                name: {
-                    "pixels": int(split.pixels[index]),
-                    "images": int(split.images[index]),
-                    "weight": split.class_weights[index],
-                }
-                for index, name in enumerate(split.data_set.class_names)
-            },
-        }
-        for split in surveys
+        "examples": len(survey.entries),
+        "void": survey.void,
+        "classes": {
+            name: {
+                "pixels": int(survey.pixels[index]),
+                "images": int(survey.images[index]),
+                "weight": survey.class_weights[index],
+            }
+            for index, name in enumerate(survey.data_set.class_names)
+        },
     }
 
 
@@ -277,7 +275,7 @@ def _caption(entry: Entry, finding: Finding) -> str:
 
 def _save_sheet(tiles: list[Tile], output: Path) -> None:
     with replace_atomically(output / "doctor.png") as temporary:
-        contact_sheet(tiles).save(temporary, "PNG")
+        temporary.write_bytes(encoded(contact_sheet(tiles), "PNG"))
     print(f"see {output / 'doctor.png'}")
 
 

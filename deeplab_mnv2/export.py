@@ -29,6 +29,7 @@ from deeplab_mnv2 import weights
 from deeplab_mnv2.cli import command
 from deeplab_mnv2.config import DetectionEvaluationConfig, ModelConfig, SsdLiteConfig
 from deeplab_mnv2.data.folder import Folder
+from deeplab_mnv2.data.lists import read_object_names
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.exporting.agreement import Agreement, compare
 from deeplab_mnv2.exporting.images import CALIBRATED, CHECKED, preparation, read_or_draw
@@ -262,7 +263,11 @@ def _class_names(file: str | None, source: weights.Weights) -> tuple[str, ...]:
     path = Path(file)
     if not path.is_file():
         raise UserError(f"{path} does not exist; give --classes a file with one name a line.")
-    names = Folder(root=str(path.parent), classes=path.name).class_names
+    if source.kind == "detection":
+        # One class of objects is enough: background is none.
+        names = read_object_names(path)
+    else:
+        names = Folder(root=str(path.parent), classes=path.name).class_names
     if len(names) != source.config.num_classes:
         raise UserError(
             f"{path} names {len(names)} classes, but the network has {source.config.num_classes}."

@@ -4,6 +4,7 @@ import hashlib
 import importlib
 import json
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -99,7 +100,8 @@ def replace_atomically(path: Path) -> Iterator[Path]:
     Raises:
         UserError: it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    # A name of its own for each that writes, and short, whatever the file is called.
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -110,7 +112,7 @@ def replace_atomically(path: Path) -> Iterator[Path]:
             "its permissions or choose another place."
         ) from error
     finally:
-        if temporary.is_file():
+        if os.path.isfile(temporary):
             temporary.unlink()
 
 

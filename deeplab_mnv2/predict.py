@@ -11,11 +11,10 @@ each class of each frame, NAME.csv. Classification leaves predictions.csv, the f
 classes; detection NAME_overlay.jpg, detections.csv and, in COCO's format, detections.json.
 """
 
-import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -26,7 +25,6 @@ from deeplab_mnv2 import weights
 from deeplab_mnv2.cli import command
 from deeplab_mnv2.data.bands import suffixes_for
 from deeplab_mnv2.data.lists import split_lines
-from deeplab_mnv2.data.photographs import IMAGE_SUFFIXES, find_photographs
 from deeplab_mnv2.errors import UserError, printable
 from deeplab_mnv2.tasks.classification.classifier import Classifier
 from deeplab_mnv2.tasks.classification.predictions import (
@@ -36,56 +34,18 @@ from deeplab_mnv2.tasks.classification.predictions import (
 )
 from deeplab_mnv2.tasks.detection.detector import SHOWN_SCORE, Detector
 from deeplab_mnv2.tasks.detection.predictions import find_objects
+from deeplab_mnv2.tasks.inputs import Inputs, find_inputs
 from deeplab_mnv2.tasks.segmentation.predictions import SUFFIXES, segment, write_submission
 from deeplab_mnv2.tasks.segmentation.segmenter import Segmenter
-from deeplab_mnv2.tasks.segmentation.video import (
-    frame_count,
-    is_video,
-    result_name,
-    segment_video,
-)
+from deeplab_mnv2.tasks.segmentation.video import frame_count, segment_video
 
-
-def find_images(
-    arguments: list[str], output: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES
-) -> tuple[dict[Path, Path], list[str]]:
-    """Return the result of each image, a path without suffix, and a sentence for each miss.
-
-    A folder is searched to its depths, linked folders too, hidden files and the output folder
-    within it not (`data.photographs`). Results keep the
-    path below the folder or below the fixed part of the pattern that was given; files that
-    would share a result keep the path below their common folder, and the suffix if need be.
-
-    Raises:
-        UserError: a result would overwrite an image.
-    """
-    misses: list[str] = []
-    roots: dict[Path, Path] = {}
-    for argument in arguments:
-        known = len(misses)
-        found = list(find_photographs(argument, misses, suffixes))
-        if not found and len(misses) == known:
-            misses.append(f"{argument or repr(argument)} names no image; check the path.")
-        for image, root in found:
-            if image != Path(argument) and _is_result(image, root, output):
-                continue
-            roots.setdefault(*(Path(os.path.abspath(path)) for path in (image, root)))
-    names = {image: _below(image, root).with_suffix("") for image, root in roots.items()}
-    if shared := _shared(names):
-        common = Path(os.path.commonpath([image.parent for image in shared]))
-        names |= {image: _below(image, common).with_suffix("") for image in shared}
-        names |= {image: _below(image, common) for image in _shared(names)}
-    results = {image: output / name for image, name in names.items()}
-    # Links keep their own names, but what they lead to is not to be overwritten either.
-    given = {image.resolve() for image in roots}
-    for image, result in results.items():
-        for suffix in SUFFIXES:
-            if (overwritten := result.with_name(result.name + suffix).resolve()) in given:
-                raise UserError(
-                    f"The results of {image} would overwrite {overwritten}; choose another "
-                    "--output."
-                )
-    return results, misses
+# What is written of each image, by what the weights are for.
+_WRITTEN = {"segmentation": SUFFIXES, "detection": ("_overlay.jpg",), "classification": ()}
+# Flags that are for one task alone.
+_ONLY_FOR = {
+    **dict.fromkeys(("probabilities", "scales", "flip", "submission", "long_side"), "segmentation"),
+    "score": "detection",
+}
 
 
 def main(arguments: list[str]) -> None:
@@ -98,10 +58,10 @@ def main(arguments: list[str]) -> None:
     if not given.output:
         raise UserError("Give --output DIR, the folder for the results.")
     output = Path(given.output)
-    videos = [argument for argument in arguments if is_video(argument)]
     source = weights.read(command.weights_source(str(weights.PACKAGED)))
-    images = [argument for argument in arguments if not is_video(argument)]
-    results, misses = find_images(images, output, suffixes_for(source.config))
+    inputs = find_inputs(arguments, output, suffixes_for(source.config), _written(source.kind))
+    _check_flags(source.kind, inputs)
+    results, videos, misses = inputs.images, inputs.videos, inputs.misses
     failures = []
     if results or videos:
         command.require_writable(output, "--output")
@@ -112,7 +72,7 @@ def main(arguments: list[str]) -> None:
                 task = progress.add_task("", total=len(results))
                 failures = _predict(source, results, output, lambda _: progress.advance(task))
             if videos:
-                failures += _predict_videos(source, videos, output, progress)
+                failures += _predict_videos(source, videos, progress)
         done = len(results) + len(videos) - len(failures)
         name = "file" if videos else "image"
         print(
@@ -125,6 +85,35 @@ def main(arguments: list[str]) -> None:
         sys.exit(1)
 
 
+def _written(kind: str) -> tuple[str, ...]:
+    written = _WRITTEN.get(kind)
+    if written is None:
+        raise UserError(f"The weights are of a {kind} alone, which predicts nothing; train it.")
+    is_left_out = kind == "segmentation" and not flags.FLAGS.probabilities
+    return tuple(ending for ending in written if not (is_left_out and ending == ".npz"))
+
+
+def _check_flags(kind: str, inputs: Inputs) -> None:
+    """Refuse flags of no effect or out of range, and a submission that would not be whole."""
+    given = flags.FLAGS
+    for flag, task in _ONLY_FOR.items():
+        if kind != task and given[flag].present:
+            raise UserError(f"--{flag} is for {task}; leave it out.")
+    command.numbers("scales", given.scales)
+    for flag in ("probabilities", "submission"):
+        if inputs.videos and given[flag].present:
+            raise UserError(f"--{flag} is for photographs alone; leave it out, or the videos.")
+    if given.submission:
+        if inputs.misses:
+            raise UserError(f"{given.submission} is not written: {inputs.misses[0]}")
+        names = Counter(result.name for result in inputs.images.values())
+        for name in (name for name, count in names.items() if count > 1):
+            raise UserError(
+                f"{given.submission} is not written: several photographs are called {name}, and "
+                "the server knows them by their names; rename them."
+            )
+
+
 def _predict(
     source: weights.Weights,
     results: dict[Path, Path],
@@ -134,9 +123,6 @@ def _predict(
     """Write the results of what the weights are for; return a sentence for each damaged image."""
     given = flags.FLAGS
     names = tuple(given.class_names)
-    for flag in ("probabilities", "scales", "flip", "submission"):
-        if source.kind != "segmentation" and given[flag].present:
-            raise UserError(f"--{flag} is for segmentation; leave it out.")
     if source.kind == "classification":
         classifier = Classifier.from_weights(source, names)
         found, failures = classify(classifier, list(results), on_done)
@@ -169,23 +155,20 @@ def _segmenter(source: weights.Weights) -> Segmenter:
 
 
 def _predict_videos(
-    source: weights.Weights, videos: list[str], output: Path, progress: Progress
+    source: weights.Weights, videos: dict[str, Path], progress: Progress
 ) -> list[str]:
-    """Write the results of each video; return a sentence for each that cannot be read.
+    """Write the results of each video; return a sentence for each that cannot be read whole.
 
     Raises:
-        UserError: the weights are not for segmentation, or two videos would share their results.
+        UserError: the weights are not for segmentation.
     """
     if source.kind != "segmentation":
         raise UserError(f"Videos are for segmentation, these weights are for {source.kind}.")
-    if len({*map(result_name, videos)}) < len(videos):
-        raise UserError("Two videos of one name would share their results; rename one of them.")
     segmenter = _segmenter(source)
     failures = []
-    for video in videos:
+    for video, result in videos.items():
         task = progress.add_task("", total=frame_count(video))
         try:
-            result = output / result_name(video)
             segment_video(segmenter, video, result, partial(progress.advance, task))
         except UserError as error:
             failures.append(str(error))
@@ -200,22 +183,6 @@ def _listed() -> list[str]:
     return [line for line in lines if line.strip()]
 
 
-def _is_result(image: Path, root: Path, output: Path) -> bool:
-    """Return whether an image that was found below a folder is in the output folder within it."""
-    place = output.resolve()
-    return root.resolve() in place.parents and image.resolve().is_relative_to(place)
-
-
-def _below(image: Path, root: Path) -> Path:
-    return image.relative_to(root) if image.is_relative_to(root) else Path(image.name)
-
-
-def _shared(names: dict[Path, Path]) -> list[Path]:
-    """Return the images whose name another image has too, upper and lower case alike."""
-    counts = Counter(str(name).lower() for name in names.values())
-    return [image for image, name in names.items() if counts[str(name).lower()] > 1]
-
-
 if __name__ == "__main__":
     # Here, not above: commands share flag names, and a program may import several of them.
     command.define_weights()
@@ -228,6 +195,7 @@ if __name__ == "__main__":
         None,
         "Longer photographs are scaled down to this for the network, by default to its own "
         "model.long_side; 0: not.",
+        lower_bound=0,
     )
     flags.DEFINE_list("scales", ["1"], "Segmentation: scales to average, such as 0.75,1,1.25.")
     flags.DEFINE_bool("flip", False, "Segmentation: average with the mirror image.")

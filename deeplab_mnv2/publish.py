@@ -23,12 +23,13 @@ def publish(source: weights.Weights, folder: Path, name: str) -> None:
     """Write the folder of a repository called `name`, such as "owner/name".
 
     Raises:
-        UserError: it cannot be written.
+        UserError: it cannot be written, or the weights are of a backbone alone.
     """
+    card = model_card(source, name)
     # Kernels in float16, as the package keeps its own: half the size, the same classes.
     weights.save(folder / "model.safetensors", source, half=True)
     with replace_atomically(folder / "README.md") as temporary:
-        temporary.write_text(model_card(source, name), encoding="utf-8")
+        temporary.write_text(card, encoding="utf-8")
 
 
 def push(folder: Path, name: str) -> str:

@@ -45,6 +45,16 @@ def test_a_sound_folder_has_no_findings(folder):
     assert quick_class_check(ClassFolder(root=str(folder))) == []
 
 
+def test_data_sets_whose_splits_are_called_alike_are_two(folder):
+    (folder / "val" / "ant" / "shared.png").write_bytes(
+        (folder / "train" / "ant" / "1.png").read_bytes()
+    )
+    data_sets = [ClassFolder(root=str(folder / part), split="") for part in ("train", "val")]
+    found = diagnose_classes(data_sets, threads=1, progress=quiet)
+    assert [finding.kind for finding in found.findings] == ["shared image"]
+    assert [found.splits[name]["ant"]["images"] for name in ("", " (2)")] == [3, 4]
+
+
 def test_what_is_wrong_with_classes_is_found(folder):
     train = folder / "train"
     (train / "bee" / "twin.png").write_bytes((train / "ant" / "0.png").read_bytes())

@@ -14,7 +14,7 @@ from PIL import Image
 from deeplab_mnv2 import weights
 from deeplab_mnv2.data.label_files import LabelValues, read_label
 from deeplab_mnv2.errors import UserError
-from deeplab_mnv2.predict import find_images
+from deeplab_mnv2.tasks.inputs import find_images, find_inputs
 from deeplab_mnv2.tasks.segmentation.predictions import save, segment
 from deeplab_mnv2.tasks.segmentation.segmenter import Segmentation, Segmenter
 from tests.support.random_weights import random_weights
@@ -160,6 +160,78 @@ def test_results_never_overwrite_an_image(photos):
     Image.new("RGB", (3, 3)).save("a/x_overlay.jpg")
     with pytest.raises(UserError, match=r"overwrite .*a/x_overlay\.jpg"):
         find_images(["a/x.jpg", "a/x_overlay.jpg"], Path("a"))
+
+
+def test_results_never_replace_what_lies_beside_a_photograph(photos):
+    Path("a/x.png").write_bytes(b"drawn by hand")
+    with pytest.raises(UserError, match=r"a/x\.png lies beside .*a/x\.jpg"):
+        find_images(["a/x.jpg"], Path("a"))
+    # What is written of it is elsewhere, or has another name.
+    assert find_images(["a/x.jpg"], Path("out"))[0]
+    assert find_images(["a/x.jpg"], Path("a"), written=("_overlay.jpg",))[0]
+    # An earlier result in a folder of its own is replaced.
+    Path("out").mkdir()
+    Path("out/x.png").touch()
+    assert find_images(["a/x.jpg"], Path("out"))[0]
+
+
+def _inputs(*arguments: str, output: str = "out"):
+    return find_inputs(arguments, Path(output), (".jpg", ".png"), (".png", "_overlay.jpg"))
+
+
+def test_videos_are_files_patterns_and_cameras(photos):
+    for name in ("a/one.mp4", "a/two.MOV", "b/three.avi"):
+        (photos / name).touch()
+    found = _inputs("a/*.mp4", "b/three.avi", "./b/three.avi"[2:], "camera:0", "a/x.jpg")
+    assert found.videos == {
+        "a/one.mp4": Path("out/one"),
+        "b/three.avi": Path("out/three"),
+        "camera:0": Path("out/camera0"),
+    }
+    assert list(found.images.values()) == [Path("out/x")]
+    assert found.misses == []
+    # Folders are searched for photographs; that they hold videos is told, and so is a missing one.
+    misses = _inputs("a", "missing.mp4", "*.avi").misses
+    assert [miss.split()[0] for miss in misses] == ["missing.mp4", "*.avi", "a"]
+    assert "a holds 2 videos, such as a/one.mp4; name them too, such as 'a/*.mp4'" in misses[2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "output", "told"),
+    [
+        (["clip.avi", "clip_overlay.mp4"], ".", "would overwrite .*clip_overlay"),
+        (["clip.avi"], ".", r"clip_overlay\.mp4 lies beside clip\.avi"),
+        (["a/x.jpg", "predictions.avi"], "out", r"share the result predictions\.csv"),
+        (["clip.avi", "a/clip.avi"], "out", "share the result clip_overlay"),
+    ],
+)
+def test_results_of_videos_overwrite_nothing(photos, arguments, output, told):
+    for name in ("clip.avi", "a/clip.avi", "clip.csv", "clip_overlay.mp4", "predictions.avi"):
+        (photos / name).touch()
+    with pytest.raises(UserError, match=told):
+        _inputs(*arguments, output=output)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--score=0.5", "a"], "--score is for detection"),
+        (["--submission=voc.tgz", "clip.mp4"], "--submission is for photographs alone"),
+        (["--submission=voc.tgz", "a", "missing.jpg"], "voc.tgz is not written: missing.jpg"),
+        (["--submission=voc.tgz", "a/x.jpg", "b/x.jpg"], "several photographs are called x"),
+        (["--long_side=-5", "a"], "long_side"),
+        (["--scales=", "a"], "--scales takes numbers above 0 and up to 10"),
+        (["--scales=inf", "a"], "--scales takes numbers above 0 and up to 10"),
+    ],
+)
+def test_flags_that_would_be_of_no_effect_are_refused(photos, command_line, arguments, told):
+    (photos / "clip.mp4").touch()
+    weights.save(photos / "tiny.safetensors", random_weights(**TINY))
+    code, said = command_line("predict", "--weights=tiny.safetensors", "--output=out", *arguments)
+    assert code != 0
+    assert told in said
+    assert len(said.strip().splitlines()) == 1
+    assert not list(photos.glob("out/*"))
 
 
 def test_predict_writes_results_and_names_damaged_images(photos):

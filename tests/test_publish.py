@@ -86,3 +86,10 @@ def test_a_hub_that_refuses_ends_in_one_sentence(folder, monkeypatch):
     _replace_hub(monkeypatch, client)
     with pytest.raises(UserError, match=r"me/voc cannot be uploaded \(401 Client Error\); log in"):
         publish.push(folder, "me/voc")
+
+
+def test_a_backbone_alone_is_refused_before_anything_is_written(tmp_path):
+    source = random_weights(kind="backbone")
+    with pytest.raises(UserError, match="holds a backbone alone"):
+        publish.publish(source, tmp_path / "out", "owner/name")
+    assert not (tmp_path / "out").exists()

@@ -139,6 +139,19 @@ def test_a_damaged_video_is_named_and_leaves_nothing(tmp_path):
     assert not list((tmp_path / "out").iterdir())
 
 
+def test_a_video_that_ends_early_is_told_and_what_there_was_is_kept(tmp_path):
+    whole, cut = tmp_path / "whole.avi", tmp_path / "cut.avi"
+    writer = cv2.VideoWriter(str(whole), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, SIZE[::-1])
+    for _ in range(40):
+        writer.write(np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8))
+    writer.release()
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 3])
+    with pytest.raises(UserError, match=r"cut\.avi ends after 1\d of its 40 frames"):
+        segment_video(_Brightness(), str(cut), tmp_path / "out" / "cut", lambda: None)
+    seen = (tmp_path / "out" / "cut.csv").read_text().count("\n") - 1
+    assert frame_count(str(tmp_path / "out" / "cut_overlay.mp4")) == seen
+
+
 def test_the_command_takes_videos_beside_photographs(video, tmp_path):
     cv2.imwrite(str(tmp_path / "photo.png"), np.full((*SIZE, 3), 90, np.uint8))
     (tmp_path / "bad.mp4").write_bytes(b"")

@@ -104,9 +104,15 @@ def test_segmentation_equals_transformers_both_ways(
 
 @pytest.mark.parametrize("width", WIDTHS, ids=str)
 def test_classifier_equals_transformers(torch, transformers, tmp_path, width):
-    config = config_of(transformers, width, num_labels=1001)
+    names = [f"a class {index}" for index in range(1001)]
+    config = config_of(transformers, width, num_labels=1001, id2label=dict(enumerate(names)))
     peer = randomized(torch, transformers.MobileNetV2ForImageClassification(config))
     peer.save_pretrained(tmp_path)
+    processor = {"size": {"shortest_edge": 110}, "crop_size": {"height": 96, "width": 96}}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({**processor, "resample": 3}))
+    found = weights.read(str(tmp_path))
+    assert found.class_names == tuple(names)
+    assert found.scaling == {"resize": 110, "crop_size": 96, "interpolation": "bicubic"}
     x = random_image((96, 64))
     model = weights.load_classifier(str(tmp_path))
     assert relative_error(apply(model, jnp.asarray(x)), run(torch, peer, x)) < 1e-4

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import difflib
+import math
 import re
 import sys
 import tempfile
@@ -97,14 +98,16 @@ def numbers(flag: str, texts: list[str]) -> tuple[float, ...]:
     """Return the numbers of a list flag.
 
     Raises:
-        UserError: one of them is no number above zero.
+        UserError: there is none, or one of them is no number above 0 and up to 10.
     """
     try:
         values = tuple(float(text) for text in texts)
     except ValueError as error:
         raise UserError(f"--{flag} takes numbers, not {','.join(texts)!r}.") from error
-    if min(values) <= 0:
-        raise UserError(f"--{flag} takes numbers above 0, not {min(values)}.")
+    # More than a hundred times the pixels is a slip, and fills the memory.
+    for value in values or (math.nan,):
+        if not 0 < value <= 10:
+            raise UserError(f"--{flag} takes numbers above 0 and up to 10, not {value:g}.")
     return values
 
 

@@ -7,6 +7,7 @@ import yaml
 from flax import nnx
 
 from deeplab_mnv2.config import BackboneConfig, ClassifierConfig, SsdLiteConfig
+from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.weights.model_weights import Weights, abstract_model, number_classes
 from deeplab_mnv2.weights.naming import SCORE_TITLES, SCORES
 from deeplab_mnv2.weights.native import public_source
@@ -33,7 +34,16 @@ _NAMED = 100
 
 
 def model_card(source: Weights, name: str) -> str:
-    """Return the card, in Markdown with the hub's header, of a network called `name`."""
+    """Return the card, in Markdown with the hub's header, of a network called `name`.
+
+    Raises:
+        UserError: the weights are of a backbone alone.
+    """
+    if source.kind == "backbone":
+        raise UserError(
+            f"{source.provenance['source']} holds a backbone alone, which predicts nothing; "
+            "train a task on it and publish that."
+        )
     pipeline = _PIPELINES[source.kind]
     header = {
         "library_name": "deeplab_mnv2",

@@ -55,7 +55,7 @@ def diagnose_classes(
         findings=findings,
         tiles=_class_tiles(surveys),
         lines=[f"{s.data_set.split}: {s.images.sum():,} images" for s in surveys],
-        splits={s.data_set.split: _by_class(s.data_set, images=s.images) for s in surveys},
+        splits=by_split(surveys, lambda s: _by_class(s.data_set, images=s.images)),
     )
 
 
@@ -89,13 +89,21 @@ def diagnose_boxes(
             f"{100 * s.reached.sum() / max(1, s.objects.sum()):.1f} % anchored by half or more"
             for s in surveys
         ],
-        splits={
-            s.data_set.split: _by_class(
-                s.data_set, objects=s.objects, images=s.images, anchored=s.reached
-            )
-            for s in surveys
-        },
+        splits=by_split(
+            surveys,
+            lambda s: _by_class(s.data_set, objects=s.objects, images=s.images, anchored=s.reached),
+        ),
     )
+
+
+def by_split(surveys: Sequence[Any], facts: Callable[[Any], Any]) -> dict[str, Any]:
+    """Return facts of each survey by the name of its split; equal names are numbered."""
+    found: dict[str, Any] = {}
+    for survey in surveys:
+        name = survey.data_set.split
+        number = sum(other.data_set.split == name for other in surveys[: len(found)])
+        found[f"{name} ({number + 1})" if number else name] = facts(survey)
+    return found
 
 
 def find_shared_images(splits: Sequence[tuple[str, Mapping[str, str]]]) -> list[Finding]:
@@ -104,11 +112,12 @@ def find_shared_images(splits: Sequence[tuple[str, Mapping[str, str]]]) -> list[
     Splits come with the names of their images by the digest of the decoded image.
     """
     findings = []
-    first: dict[str, tuple[str, str]] = {}
-    for split, names in splits:
+    first: dict[str, tuple[int, str, str]] = {}
+    for number, (split, names) in enumerate(splits):
         for digest, name in names.items():
-            there, twin = first.setdefault(digest, (split, name))
-            if there != split:
+            # Data sets of different places may call their splits alike.
+            earlier, there, twin = first.setdefault(digest, (number, split, name))
+            if earlier != number:
                 message = (
                     f"{name} in {split} is the same picture as {twin} in {there}, so one cannot "
                     "score what the other taught; take it out of one of them."

@@ -79,9 +79,10 @@ def from_hugging_face(
         tensors,
         config,
         {**provenance, "importer": "hugging_face"},
-        class_names=_class_names(settings, config.num_classes, source)
-        if kind == "segmentation"
-        else (),
+        class_names=()
+        if kind == "backbone"
+        else _class_names(settings, config.num_classes, source),
+        scaling=_scaling(processor) if kind == "classification" else {},
     )
 
 
@@ -201,6 +202,23 @@ def _class_names(settings: Mapping[str, Any], num_classes: int, source: str) -> 
     names = tuple(str(labels.get(str(index), "")) for index in range(num_classes))
     is_named = all(names) and not all(name.startswith("LABEL_") for name in names)
     return names if is_named else ()
+
+
+def _scaling(processor: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how a preprocessor_config.json scales and crops images, {} where it does not say so.
+
+    It says so by the shorter side after scaling and the side of the square that is cut out.
+    """
+    size, crop = processor.get("size"), processor.get("crop_size")
+    if isinstance(size, dict):
+        size = size.get("shortest_edge")
+    if isinstance(crop, dict) and crop.get("height") == crop.get("width"):
+        crop = crop.get("height")
+    if not (isinstance(size, int) and isinstance(crop, int) and 0 < crop <= size):
+        return {}
+    # Pillow's numbers.
+    interpolation = {2: "bilinear", 3: "bicubic"}.get(processor.get("resample", 2))
+    return {"resize": size, "crop_size": crop, "interpolation": interpolation}
 
 
 def _grey_levels(processor: Mapping[str, Any], name: str, in_channels: int) -> tuple[float, ...]:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import html
-import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -18,6 +17,7 @@ from PIL import Image
 from deeplab_mnv2 import weights
 from deeplab_mnv2.config import ClassificationEvaluationConfig
 from deeplab_mnv2.data.decode import Photo, photo_pixels
+from deeplab_mnv2.data.encode import encoded
 from deeplab_mnv2.data.photo_groups import filled, read_groups
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.models import classifier
@@ -61,9 +61,7 @@ class Classification:
     def _repr_png_(self) -> bytes:
         picture = Image.fromarray(self.photo)
         picture.thumbnail((4 * _NOTEBOOK_HEIGHT, _NOTEBOOK_HEIGHT))
-        buffer = io.BytesIO()
-        picture.save(buffer, "PNG")
-        return buffer.getvalue()
+        return encoded(picture, "PNG")
 
     def _repr_markdown_(self) -> str:
         rows = "".join(f"| {html.escape(name)} | {share:.1%} |\n" for name, share in self.top())

@@ -1,7 +1,6 @@
 """Photographs in, boxes out: what `predict` and notebooks use."""
 
 import dataclasses
-import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -17,6 +16,7 @@ from PIL import Image
 from deeplab_mnv2 import weights
 from deeplab_mnv2.config import DetectionEvaluationConfig
 from deeplab_mnv2.data.decode import Photo, photo_pixels
+from deeplab_mnv2.data.encode import encoded
 from deeplab_mnv2.data.photo_groups import filled, read_groups
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.models.ssdlite import SSDLite
@@ -70,9 +70,7 @@ class Detection:
     def _repr_png_(self) -> bytes:
         picture = self.overlay()
         picture.thumbnail((4 * _NOTEBOOK_HEIGHT, _NOTEBOOK_HEIGHT))
-        buffer = io.BytesIO()
-        picture.save(buffer, "PNG")
-        return buffer.getvalue()
+        return encoded(picture, "PNG")
 
 
 class Detector:

@@ -14,13 +14,14 @@ from rich.text import Text
 
 from deeplab_mnv2.data.classes import COCO_CATEGORY_IDS, COCO_CLASSES
 from deeplab_mnv2.data.decode import Photo
+from deeplab_mnv2.data.encode import encoded
 from deeplab_mnv2.errors import UserError, printable
 from deeplab_mnv2.files import replace_atomically
 from deeplab_mnv2.tasks.detection.detector import Detection, Detector
 
 # Rows that are printed.
 _ROWS = 20
-_COLUMNS = ("image", "class", "score", "ymin", "xmin", "ymax", "xmax")
+_COLUMNS = ("image", "image_id", "class", "score", "ymin", "xmin", "ymax", "xmax")
 
 
 def find_objects(
@@ -43,20 +44,15 @@ def find_objects(
         failures.append(str(error))
         on_done(cast(Path, image))
 
-    numbers = {path: number for number, path in enumerate(results, 1)}
+    numbers = image_ids(list(results))
     categories = _category_ids(detector.class_names)
     for detection in detector.batch(results, on_error=failed):
         path = cast(Path, detection.path)
         result = results[path]
-        with (
-            replace_atomically(result.with_name(f"{result.name}_overlay.jpg")) as temporary,
-            temporary.open("wb") as file,
-        ):
-            detection.overlay().save(file, "JPEG", quality=90)
-        rows += _rows(detection, printable(str(path)))
-        # COCO's photographs are named by their numbers.
-        image_id = int(path.stem) if path.stem.isdecimal() else numbers[path]
-        entries += _entries(detection, image_id, categories)
+        with replace_atomically(result.with_name(f"{result.name}_overlay.jpg")) as temporary:
+            temporary.write_bytes(encoded(detection.overlay(), "JPEG", quality=90))
+        rows += _rows(detection, printable(str(path)), numbers[path])
+        entries += _entries(detection, numbers[path], categories)
         found.append((printable(str(path)), Counter(detection.classes)))
         on_done(path)
     with (
@@ -70,9 +66,17 @@ def find_objects(
     return failures
 
 
-def _rows(detection: Detection, name: str) -> list[tuple[Any, ...]]:
+def image_ids(images: list[Path]) -> dict[Path, int]:
+    """Return the numbers that images are called by, as COCO's are, else numbers from 1."""
+    named = {int(image.stem) for image in images if image.stem.isdecimal()}
+    if len(named) == len(images):
+        return {image: int(image.stem) for image in images}
+    return {image: number for number, image in enumerate(images, 1)}
+
+
+def _rows(detection: Detection, name: str, image_id: int) -> list[tuple[Any, ...]]:
     return [
-        (name, label, f"{score:.4f}", *(f"{edge:.1f}" for edge in edges))
+        (name, image_id, label, f"{score:.4f}", *(f"{edge:.1f}" for edge in edges))
         for label, score, edges in zip(
             detection.classes, detection.scores, detection.boxes, strict=True
         )

@@ -1,7 +1,6 @@
 """Pictures of labels and predictions."""
 
 import base64
-import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from deeplab_mnv2.config import IGNORE_LABEL
+from deeplab_mnv2.data.encode import encoded
 from deeplab_mnv2.data.palette import voc_palette
 
 _RED, _BLUE, _WHITE, _BLACK = (230, 40, 40), (60, 130, 240), (255, 255, 255), (0, 0, 0)
@@ -132,7 +132,5 @@ def _shrink(picture: Image.Image, height: int, resampling: Image.Resampling) -> 
 
 
 def _uri(picture: Image.Image, kind: str, **options: Any) -> str:
-    buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
-    code = base64.b64encode(buffer.getvalue()).decode()
+    code = base64.b64encode(encoded(picture, kind, **options)).decode()
     return f"data:image/{kind.lower()};base64,{code}"

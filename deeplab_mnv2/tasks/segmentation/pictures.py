@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from deeplab_mnv2.data.decode import DAMAGE
+from deeplab_mnv2.data.encode import encoded
 from deeplab_mnv2.data.palette import voc_palette
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.tasks.chosen_pictures import chosen_pictures
@@ -58,12 +59,12 @@ def save(pictures: list[Picture], path: Path) -> None:
     """Write a zip of NAME/image.jpg and the class ids NAME/label.png and NAME/prediction.png."""
     with zipfile.ZipFile(path, "w") as archive:  # its members are compressed already
         for picture in pictures:
-            image = _encoded(Image.fromarray(picture.image), "JPEG", quality=90)
+            image = encoded(Image.fromarray(picture.image), "JPEG", quality=90)
             archive.writestr(f"{picture.name}/image.jpg", image)
             for kind in ("label", "prediction"):
                 ids = Image.fromarray(getattr(picture, kind))
                 ids.putpalette(voc_palette().tobytes())
-                archive.writestr(f"{picture.name}/{kind}.png", _encoded(ids, "PNG"))
+                archive.writestr(f"{picture.name}/{kind}.png", encoded(ids, "PNG"))
 
 
 def load(path: Path, confusions: Mapping[str, np.ndarray]) -> dict[str, Picture]:
@@ -94,9 +95,3 @@ def load(path: Path, confusions: Mapping[str, np.ndarray]) -> dict[str, Picture]
             "again."
         ) from error
     return pictures
-
-
-def _encoded(image: Image.Image, kind: str, **options: int) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()

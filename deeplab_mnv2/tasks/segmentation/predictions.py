@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deeplab_mnv2.data.decode import Photo
+from deeplab_mnv2.data.encode import encoded
 from deeplab_mnv2.errors import UserError, printable
 from deeplab_mnv2.files import replace_atomically
 from deeplab_mnv2.tasks.segmentation.segmenter import Segmentation, Segmenter
@@ -85,9 +86,9 @@ def save(segmentation: Segmentation, result: Path) -> None:
         UserError: the folder cannot be written.
     """
     label, overlay = segmentation.palette_image(), segmentation.overlay(legend=True)
-    writers: dict[str, Callable[[BinaryIO], None]] = {
-        ".png": lambda file: label.save(file, "PNG"),
-        "_overlay.jpg": lambda file: overlay.save(file, "JPEG", quality=90),
+    writers: dict[str, Callable[[BinaryIO], object]] = {
+        ".png": lambda file: file.write(encoded(label, "PNG")),
+        "_overlay.jpg": lambda file: file.write(encoded(overlay, "JPEG", quality=90)),
     }
     if segmentation.probabilities is not None:
         half = segmentation.probabilities.astype(np.float16)

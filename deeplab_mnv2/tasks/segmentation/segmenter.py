@@ -2,7 +2,6 @@
 
 import dataclasses
 import html
-import io
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,6 +21,7 @@ from deeplab_mnv2 import weights
 from deeplab_mnv2.config import PAD_SIZES
 from deeplab_mnv2.data.bands import in_colour
 from deeplab_mnv2.data.decode import Photo
+from deeplab_mnv2.data.encode import encoded
 from deeplab_mnv2.data.palette import voc_palette
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.models.deeplab import DeepLab
@@ -87,9 +87,7 @@ class Segmentation:
     def _repr_png_(self) -> bytes:
         picture = self.overlay()
         picture.thumbnail((4 * _NOTEBOOK_HEIGHT, _NOTEBOOK_HEIGHT))
-        buffer = io.BytesIO()
-        picture.save(buffer, "PNG")
-        return buffer.getvalue()
+        return encoded(picture, "PNG")
 
     def _repr_html_(self) -> str:
         pictures = "".join(
@@ -127,7 +125,7 @@ class Segmenter:
     `load` has their names from the file.
 
     Raises:
-        UserError: the network has another number of classes.
+        UserError: the network has another number of classes, or `long_side` is below 0.
     """
 
     def __init__(
@@ -143,6 +141,8 @@ class Segmenter:
         config = model.config
         self.class_names = named_classes(class_names, config.num_classes)
         self.long_side = config.long_side if long_side is None else long_side
+        if self.long_side < 0:
+            raise UserError(f"long_side={self.long_side} is below 0; 0 scales nothing.")
         self.pad_sizes = tuple(pad_sizes)
         self._config = config
         # Weights are constants of the program: the compiler folds norm into them and lays them out

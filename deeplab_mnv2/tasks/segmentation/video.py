@@ -14,10 +14,12 @@ from deeplab_mnv2.errors import UserError, printable
 from deeplab_mnv2.files import replace_atomically
 from deeplab_mnv2.tasks.segmentation.segmenter import Segmenter
 
-_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"})
+VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"})
 # What is written of a video; MPEG-4, which every build of OpenCV can write.
-OVERLAY, TABLE = "_overlay.mp4", ".csv"
+VIDEO_WRITTEN = ("_overlay.mp4", ".csv")
 _CODEC = cv2.VideoWriter.fourcc(*"mp4v")
+# Less than this share of the frames that it promises, and a video is damaged.
+_WHOLE = 0.9
 # Of files that do not tell.
 _FRAMES_PER_SECOND = 25.0
 # What never ends by itself.
@@ -27,7 +29,7 @@ _STREAMS = ("rtsp://", "rtmp://", "http://", "https://")
 
 def is_video(name: str) -> bool:
     """Return whether an argument is a video by its suffix, a camera or the address of a stream."""
-    return Path(name).suffix.lower() in _SUFFIXES or _is_live(name)
+    return Path(name).suffix.lower() in VIDEO_SUFFIXES or is_live(name)
 
 
 def result_name(video: str) -> str:
@@ -47,19 +49,20 @@ def segment_video(
     `RESULT.csv` with the share of each class in each frame. `on_frame` is called after each.
 
     Raises:
-        UserError: the video cannot be read, or a result cannot be written.
+        UserError: the video cannot be read, or a result cannot be written; or the video ends
+            before its time, in which case the results are of what there was.
     """
-    capture = _open(video)
+    capture, promised = _open(video), frame_count(video)
     rate = capture.get(cv2.CAP_PROP_FPS) or _FRAMES_PER_SECOND
-    is_live = _is_live(video)
-    overlay, table = (result.with_name(result.name + suffix) for suffix in (OVERLAY, TABLE))
+    never_ends = is_live(video)
+    overlay, table = (result.with_name(result.name + suffix) for suffix in VIDEO_WRITTEN)
     with replace_atomically(overlay) as new_overlay, replace_atomically(table) as new_table:
         # OpenCV knows the container by the suffix.
         painted = new_overlay.with_name(new_overlay.name + ".mp4")
         try:
-            shares = _paint(segmenter, capture, painted, rate, on_frame, is_live=is_live)
+            shares = _paint(segmenter, capture, painted, rate, on_frame, is_live=never_ends)
             if not shares:
-                remedy = "connect it, or correct the address" if is_live else "convert it to MP4"
+                remedy = "connect it, or correct the address" if never_ends else "convert it to MP4"
                 raise UserError(f"{printable(video)} is no video that can be read; {remedy}.")
             painted.replace(new_overlay)
         finally:
@@ -71,11 +74,17 @@ def segment_video(
             for frame, (at, classes) in enumerate(shares):
                 seconds = f"{at:.3f}"
                 rows.writerows((frame, seconds, name, f"{s:.6f}") for name, s in classes.items())
+    # What videos say of their length may be off by a few frames.
+    if len(shares) < _WHOLE * (promised or 0):
+        raise UserError(
+            f"{printable(video)} ends after {len(shares)} of its {promised} frames, which were "
+            "predicted; it is damaged, so copy it again."
+        )
 
 
 def frame_count(video: str) -> int | None:
     """Return how many frames a video says that it has, None where it does not say or is live."""
-    if _is_live(video):
+    if is_live(video):
         return None
     capture = _open(video)
     count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
@@ -83,7 +92,7 @@ def frame_count(video: str) -> int | None:
     return count if count > 0 else None
 
 
-def _is_live(video: str) -> bool:
+def is_live(video: str) -> bool:
     return bool(_CAMERA.fullmatch(video)) or video.startswith(_STREAMS)
 
 
@@ -125,7 +134,8 @@ def _paint(
             at = time.monotonic() - began if is_live else len(shares) / rate
             if not shares:
                 height, width = found.label.shape
-                writer.open(str(file), _CODEC, rate, (width, height))
+                if not writer.open(str(file), _CODEC, rate, (width, height)):
+                    raise OSError(f"OpenCV cannot write videos to {file.parent}")
             frame = np.ascontiguousarray(np.asarray(found.overlay())[..., ::-1])
             for _ in range(max(1, round(at * rate) - written) if is_live else 1):
                 writer.write(frame)
@@ -133,4 +143,7 @@ def _paint(
             shares.append((at, found.classes()))
             on_frame()
     writer.release()
+    # OpenCV says nothing of a full disk.
+    if shares and frame_count(str(file)) != written:
+        raise OSError("not all frames were written; the disk may be full")
     return shares
