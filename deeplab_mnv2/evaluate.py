@@ -168,7 +168,9 @@ def _warn_of_other_classes(stored: tuple[str, ...], scored: tuple[str, ...]) -> 
     # No error: names may be spelled differently, and those of imported weights are a guess.
     if stored == number_classes(len(stored)):
         return  # nobody named them
-    different = [pair for pair in zip(stored, scored, strict=False) if pair[0] != pair[1]]
+    # TensorFlow's ImageNet networks have one class more, at the front.
+    alike = stored[max(0, len(stored) - len(scored)) :]
+    different = [pair for pair in zip(alike, scored, strict=False) if pair[0] != pair[1]]
     if different:
         print(
             f"warning: what the data set calls {different[0][1]!r} the weights call "
