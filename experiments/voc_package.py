@@ -1,16 +1,20 @@
-"""The package's weights: after the head (`voc_package_head`) the rest with it, from three seeds.
+"""The package's weights: after the head (`voc_package_head`) the rest with it, twice three seeds.
 
 The rate was tried on held-out images from another backbone (`voc_head`). Three seeds that begin as
-one network lie close together, so that their mean is a network too (arXiv:2203.05482).
+one network lie close together, so that their mean is a network too (arXiv:2203.05482). It is where
+three more begin.
 
     python -m deeplab_mnv2.sweep --config experiments/voc_package.py:VOC2012 --seeds 0,1,2 \
         --weights runs/voc_package_head --workdir runs/voc_package
     python -m experiments.tools.average --output mean.safetensors runs/voc_package/seed*
+    python -m deeplab_mnv2.sweep --config experiments/voc_package.py:VOC2012 --seeds 3,4,5 \
+        --weights mean.safetensors --workdir runs/voc_package_again
+    python -m experiments.tools.average --output again.safetensors runs/voc_package_again/seed*
     python -m deeplab_mnv2.evaluate --config experiments/voc_package.py:VOC2012 \
-        --weights mean.safetensors --output runs/mean
-    python -m experiments.tools.average --output mean.safetensors --scores runs/mean \
-        runs/voc_package/seed*
-    python -m deeplab_mnv2.export --weights mean.safetensors --precision float16 \
+        --weights again.safetensors --output runs/again
+    python -m experiments.tools.average --output again.safetensors --scores runs/again \
+        runs/voc_package_again/seed*
+    python -m deeplab_mnv2.export --weights again.safetensors --precision float16 \
         --calibration VOC2012/JPEGImages --output deeplab_mnv2/weights/voc_mobile.safetensors
 """
 
