@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from glob import glob
 from pathlib import Path
 
-from deeplab_mnv2.data.photographs import IMAGE_SUFFIXES, find_photographs
+from deeplab_mnv2.data.photographs import IMAGE_SUFFIXES, files_below, find_photographs
 from deeplab_mnv2.errors import UserError, printable
 from deeplab_mnv2.tasks.segmentation.predictions import SUFFIXES, TABLE
 from deeplab_mnv2.tasks.segmentation.video import (
@@ -49,15 +49,14 @@ def find_inputs(
         if not found:
             misses.append(f"{printable(argument)} names no video; check the path.")
         videos += found
-    for argument in arguments:
-        if os.path.isdir(argument):
-            inside = [p for p in Path(argument).rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES]
-            inside = [path for path in inside if not _is_result(path, Path(argument), output)]
-            if inside:
-                misses.append(
-                    f"{argument} holds {len(inside)} videos, such as {min(inside)}; name them "
-                    f"too, such as '{Path(argument, '*' + min(inside).suffix)}'."
-                )
+    for folder in (Path(argument) for argument in arguments if os.path.isdir(argument)):
+        # What of the folder cannot be read was told when it was searched for images.
+        inside = [p for p in files_below(folder, []) if p.suffix.lower() in VIDEO_SUFFIXES]
+        if inside := [path for path in inside if not _is_result(path, folder, output)]:
+            misses.append(
+                f"{folder} holds {len(inside)} videos, such as {inside[0]}; name them too, such "
+                f"as '{folder / '*'}{inside[0].suffix}'."
+            )
     results = {video: output / result_name(video) for video in dict.fromkeys(videos)}
     _refuse_overwriting(images, results, output, written)
     return Inputs(images, results, misses)
@@ -72,9 +71,10 @@ def find_images(
     """Return the result of each image, a path without suffix, and a sentence for each miss.
 
     A folder is searched to its depths, linked folders too, hidden files and the output folder
-    within it not (`data.photographs`). Results keep the
-    path below the folder or below the fixed part of the pattern that was given; files that
-    would share a result keep the path below their common folder, and the suffix if need be.
+    within it not (`data.photographs`). Results keep the path below the folder or below the fixed
+    part of the pattern that was given; files that would share a result keep the path below their
+    common folder, and the suffix if need be. `written` is what is added to the path of a result
+    for each file of it.
 
     Raises:
         UserError: a result would overwrite an image, or a file beside it.
@@ -119,7 +119,7 @@ def _refuse_overwriting(
                 raise UserError(
                     f"The results of {source} would overwrite {file}; choose another --output."
                 )
-            if path and file.parent == path.resolve().parent and file.exists():
+            if path and file.parent == path.parent.resolve() and file.exists():
                 raise UserError(
                     f"{file} lies beside {source}, whose results would overwrite it; choose "
                     "another --output, or move that file away."
