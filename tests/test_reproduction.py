@@ -93,8 +93,11 @@ def test_rows_of_other_tasks_are_judged_by_their_own_score():
     assert [low, high] == cifar["ci95"]
     assert reproduction.compare(TRAINED, [cifar], cifar)[0]
     assert not reproduction.compare(TRAINED, [cifar], {**cifar, "top1": high + 0.01})[0]
-    with pytest.raises(UserError, match="another task than segmentation"):
-        reproduction.command(PUBLISHED, cifar, "", "net.tflite")
+    person = read_json(results.HERE / "results" / "tensorflow_person" / "eval.json")
+    assert reproduction.command(PUBLISHED, person, "COCO", "net.tflite") == [
+        *("deeplab_mnv2.evaluate", "--config", "ssdlite_coco:COCO", "--weights", "net.tflite"),
+        *("--class_names", "person", "--output"),
+    ]
 
 
 def test_a_run_that_was_scored_otherwise_than_its_page_says_is_scored_so_again(

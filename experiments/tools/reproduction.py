@@ -40,8 +40,7 @@ def command(row: dict[str, Any], result: dict[str, Any], data: str, start: str) 
     """Return the arguments that make a row again, but for its folder.
 
     Raises:
-        UserError: `start` is not the file of weights that the row starts from, or the row is of
-            published weights of another task.
+        UserError: `start` is not the file of weights that the row starts from.
     """
     if row["start"] != "random" and Path(start).name != row["start"]:
         raise UserError(f"The row starts from {row['start']}; give that file as --weights.")
@@ -50,11 +49,10 @@ def command(row: dict[str, Any], result: dict[str, Any], data: str, start: str) 
         page = f"{row['experiment']}:{data}" if data else row["experiment"]
         seed = f"--config.train.seed={row['seed']}"
         return ["deeplab_mnv2.train", "--config", page, seed, *weights, "--workdir"]
-    if "miou" not in result:
-        raise UserError(
-            "The row is of published weights of another task than segmentation, whose page no row "
-            "tells; evaluate them by a page of their data set."
-        )
+    if "ap" in result:
+        page = ["deeplab_mnv2.evaluate", "--config", f"ssdlite_coco:{data}"]
+        classes = ",".join(result["protocol"]["classes"])
+        return [*page, *weights, "--class_names", classes, "--output"]
     page = ["deeplab_mnv2.evaluate", "--config", f"voc_os16:{data}"]
     return [*page, *weights, *_protocol(result), "--output"]
 
