@@ -8,7 +8,8 @@ standard input. Segmentation leaves NAME.png, a palette PNG of class ids, NAME_o
 the share of each class, predictions.csv in the output folder; NAME keeps the folders that tell
 images apart. Of a video, camera:0 or a stream (Ctrl-C ends it) it leaves NAME_overlay.mp4 and, for
 each class of each frame, NAME.csv. Classification leaves predictions.csv, the five likeliest
-classes; detection NAME_overlay.jpg, detections.csv and, in COCO's format, detections.json.
+classes; detection NAME_overlay.jpg, detections.csv and, in COCO's format, detections.json. Results
+never replace a photograph or a video that was given, or a file that lies beside one.
 """
 
 import sys

@@ -8,13 +8,13 @@ three more begin.
         --weights runs/voc_package_head --workdir runs/voc_package
     python -m experiments.tools.average --output mean.safetensors runs/voc_package/seed*
     python -m deeplab_mnv2.sweep --config experiments/voc_package.py:VOC2012 --seeds 3,4,5 \
-        --weights mean.safetensors --workdir runs/voc_package_again
-    python -m experiments.tools.average --output again.safetensors runs/voc_package_again/seed*
+        --weights mean.safetensors --workdir runs/voc_package_round2
+    python -m experiments.tools.average --output mean2.safetensors runs/voc_package_round2/seed*
     python -m deeplab_mnv2.evaluate --config experiments/voc_package.py:VOC2012 \
-        --weights again.safetensors --output runs/again
-    python -m experiments.tools.average --output again.safetensors --scores runs/again \
-        runs/voc_package_again/seed*
-    python -m deeplab_mnv2.export --weights again.safetensors --precision float16 \
+        --weights mean2.safetensors --output runs/mean2
+    python -m experiments.tools.average --output mean2.safetensors --scores runs/mean2 \
+        runs/voc_package_round2/seed*
+    python -m deeplab_mnv2.export --weights mean2.safetensors --precision float16 \
         --calibration VOC2012/JPEGImages --output deeplab_mnv2/weights/voc_mobile.safetensors
 """
 
