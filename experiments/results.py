@@ -303,6 +303,8 @@ def main() -> None:
     elif given.workdir:
         workdir = Path(given.workdir)
         facts = facts_of_run(workdir, given.experiment or workdir.name, given.device)
+        if given.settings:
+            facts["settings"] = given.settings
         run = given.workdir, f"{given.workdir}@best"
         add(given.add, Path(given.scores or given.workdir), run, facts)
     elif given.weights and given.scores:
@@ -326,6 +328,7 @@ if __name__ == "__main__":
     flags.DEFINE_string("experiment", "", "Of the row; default: the workdir's name, or published.")
     flags.DEFINE_string("weights", "", "Weights from elsewhere, of the row or at its start.")
     flags.DEFINE_string("scores", "", "Folder that evaluate wrote; default: the workdir.")
+    flags.DEFINE_list("settings", [], "Of a run, where not its page's: model.width_multiplier=0.5.")
     flags.DEFINE_string("device", "", "The machine the run was made on.")
     flags.DEFINE_string("reproduce", "", "Run the row of this name again.")
     flags.DEFINE_string("data", "", "Folder of the data set, for rows on VOC.")

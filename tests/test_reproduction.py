@@ -78,6 +78,8 @@ def test_commands_are_those_of_the_row(kept):
     assert reproduction.command(TRAINED, kept, "", "") == [
         *("deeplab_mnv2.train", "--config", "quickstart", "--config.train.seed=2", "--workdir")
     ]
+    narrow = {**TRAINED, "settings": ["model.width_multiplier=0.5"]}
+    assert "--config.model.width_multiplier=0.5" in reproduction.command(narrow, kept, "", "")
     found = reproduction.command(PUBLISHED, kept, "VOC", "a/net.tflite")
     assert found == [
         *("deeplab_mnv2.evaluate", "--config", "voc_os16:VOC", "--weights", "a/net.tflite"),

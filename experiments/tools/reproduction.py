@@ -48,7 +48,8 @@ def command(row: dict[str, Any], result: dict[str, Any], data: str, start: str) 
     if row["steps"]:
         page = f"{row['experiment']}:{data}" if data else row["experiment"]
         seed = f"--config.train.seed={row['seed']}"
-        return ["deeplab_mnv2.train", "--config", page, seed, *weights, "--workdir"]
+        settings = [f"--config.{setting}" for setting in row.get("settings", [])]
+        return ["deeplab_mnv2.train", "--config", page, seed, *settings, *weights, "--workdir"]
     if "ap" in result:
         page = ["deeplab_mnv2.evaluate", "--config", f"ssdlite_coco:{data}"]
         classes = ",".join(result["protocol"]["classes"])
