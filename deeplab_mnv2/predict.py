@@ -41,7 +41,7 @@ from deeplab_mnv2.tasks.segmentation.segmenter import Segmenter
 from deeplab_mnv2.tasks.segmentation.video import frame_count, segment_video
 
 # What is written of each image, by what the weights are for.
-_WRITTEN = {"segmentation": SUFFIXES, "detection": ("_overlay.jpg",), "classification": ()}
+_WRITTEN = {"segmentation": SUFFIXES, "detection": ("_overlay.jpg",)}
 # Flags that are for one task alone.
 _ONLY_FOR = {
     **dict.fromkeys(("probabilities", "scales", "flip", "submission", "long_side"), "segmentation"),
@@ -87,11 +87,8 @@ def main(arguments: list[str]) -> None:
 
 
 def _written(kind: str) -> tuple[str, ...]:
-    written = _WRITTEN.get(kind)
-    if written is None:
-        raise UserError(f"The weights are of a {kind} alone, which predicts nothing; train it.")
-    is_left_out = kind == "segmentation" and not flags.FLAGS.probabilities
-    return tuple(ending for ending in written if not (is_left_out and ending == ".npz"))
+    endings = _WRITTEN.get(kind, ())
+    return tuple(each for each in endings if each != ".npz" or flags.FLAGS.probabilities)
 
 
 def _check_flags(kind: str, inputs: Inputs) -> None:

@@ -58,7 +58,9 @@ def find_inputs(
                 f"as '{folder / '*'}{inside[0].suffix}'."
             )
     results = {video: output / result_name(video) for video in dict.fromkeys(videos)}
-    _refuse_overwriting(images, results, output, written)
+    if results:
+        # Of images alone `find_images` has done it.
+        _refuse_overwriting(images, results, output, written)
     return Inputs(images, results, misses)
 
 

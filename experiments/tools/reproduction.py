@@ -51,11 +51,10 @@ def command(row: dict[str, Any], result: dict[str, Any], data: str, start: str) 
         settings = [f"--config.{setting}" for setting in row.get("settings", [])]
         return ["deeplab_mnv2.train", "--config", page, seed, *settings, *weights, "--workdir"]
     if "ap" in result:
-        page = ["deeplab_mnv2.evaluate", "--config", f"ssdlite_coco:{data}"]
-        classes = ",".join(result["protocol"]["classes"])
-        return [*page, *weights, "--class_names", classes, "--output"]
-    page = ["deeplab_mnv2.evaluate", "--config", f"voc_os16:{data}"]
-    return [*page, *weights, *_protocol(result), "--output"]
+        page, how = "ssdlite_coco", ["--class_names", ",".join(result["protocol"]["classes"])]
+    else:
+        page, how = "voc_os16", _protocol(result)
+    return ["deeplab_mnv2.evaluate", "--config", f"{page}:{data}", *weights, *how, "--output"]
 
 
 def _protocol(result: dict[str, Any]) -> list[str]:
@@ -109,18 +108,9 @@ def reproduce(
     fields = differing_fields(results[0]["protocol"], again["protocol"])
     if row["steps"] and fields and _CHOSEN.issuperset(fields):
         # A row of a run that was scored otherwise than its page says.
-        config, scores = arguments[1:3], folder / "scores"
-        weights = ["--weights", str(folder)]
-        _run(
-            [
-                "deeplab_mnv2.evaluate",
-                *config,
-                *weights,
-                *_protocol(results[0]),
-                "--output",
-                str(scores),
-            ]
-        )
+        scores = folder / "scores"
+        evaluate = ["deeplab_mnv2.evaluate", *arguments[1:3], "--weights", str(folder)]
+        _run([*evaluate, *_protocol(results[0]), "--output", str(scores)])
         again = read_json(scores / "eval.json")
     return compare(row, results, again)
 
