@@ -4,7 +4,8 @@ The axes of the arrays below, for logits (B, h, w, C) and a label (B, H, W):
 
     logits    (B, h, w, C)            the network's
     widened   (h, B, C, W)            resized along the width, rows first
-    rows      (n, CHUNK, h)           interpolation weights of n chunks of label rows
+    rows      (n, CHUNK, k)           interpolation weights of n chunks of label rows
+    band      (k, B, C, W)            the widened rows that a chunk lies between
     full      (CHUNK, B, C, W)        a chunk of rows at full size: a row product away
     label     (n, CHUNK, B, W)        cut into the same chunks, the last one filled up
 """
@@ -13,11 +14,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jax.custom_derivatives import SymbolicZero
 
 from deeplab_mnv2.config import IGNORE_LABEL
-from deeplab_mnv2.models.layers import interpolation
+from deeplab_mnv2.models.layers import interpolation, sample_positions
 
 # Rows of the images whose logits exist at a time.
 CHUNK = 32
@@ -52,17 +54,17 @@ def _value(logits: Array, label: Array, align_corners: bool) -> Softmax:
 
 def _softmax(logits: Array, label: Array, align_corners: bool) -> tuple[Softmax, Array]:
     """Return the sums, and the chunks of log(sum(exp(logits))) for the gradient."""
-    rows, columns = _weights(logits, label, align_corners)
+    rows, starts, columns = _weights(logits, label, align_corners)
     widened = _widen(logits, columns)
     # Sums of each image, so that none crosses devices that share a batch.
     none = jnp.zeros((logits.shape[0], logits.shape[-1]), logits.dtype)
 
     def of_chunk(
-        sums: tuple[Array, Array], chunk: tuple[Array, Array]
+        sums: tuple[Array, Array], chunk: tuple[Array, Array, Array]
     ) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-        weights, label = chunk
+        weights, start, label = chunk
         overlap, mass = sums
-        full = _product(weights, widened)  # (CHUNK, B, classes, W)
+        full = _product(weights, _band(widened, start, weights))  # (CHUNK, B, classes, W)
         labelled, own_class = label != IGNORE_LABEL, _is_class(label, full)
         largest = jnp.max(full, 2)
         exponents = jnp.exp(full - largest[:, :, None])
@@ -74,7 +76,7 @@ def _softmax(logits: Array, label: Array, align_corners: bool) -> tuple[Softmax,
         own = jnp.sum(jnp.where(own_class, full, 0), 2)
         return (overlap, mass), (jnp.where(labelled, total - own, 0), total)
 
-    chunks = (rows, _chunks(label, IGNORE_LABEL))
+    chunks = (rows, starts, _chunks(label, IGNORE_LABEL))
     (overlap, mass), (losses, totals) = lax.scan(of_chunk, (none, none), chunks)
     losses = losses.reshape(-1, *losses.shape[2:])[: label.shape[1]]  # (H, B, W)
     return Softmax(jnp.swapaxes(losses, 0, 1), overlap, mass), totals
@@ -91,15 +93,17 @@ def _backward(
     align_corners: bool, residuals: tuple[Array, Array, Array], gradient: Softmax
 ) -> tuple[Array, None]:
     logits, label, totals = residuals
-    rows, columns = _weights(logits, label, align_corners)
+    rows, starts, columns = _weights(logits, label, align_corners)
     widened = _widen(logits, columns)
     of_losses, of_overlap, of_mass = (
         None if isinstance(part, SymbolicZero) else part for part in gradient
     )
 
-    def accumulate(sums: Array, chunk: tuple[Array, Array, Array, Any]) -> tuple[Array, None]:
-        weights, label, total, of_losses = chunk
-        full = _product(weights, widened)
+    def accumulate(
+        sums: Array, chunk: tuple[Array, Array, Array, Array, Any]
+    ) -> tuple[Array, None]:
+        weights, start, label, total, of_losses = chunk
+        full = _product(weights, _band(widened, start, weights))
         probability, own_class = jnp.exp(full - total[:, :, None]), _is_class(label, full)
         error = jnp.zeros_like(full)
         if of_losses is not None:
@@ -114,11 +118,12 @@ def _backward(
             slope += jnp.where(own_class, of_overlap[None, :, :, None], 0)
         slope *= probability * (label != IGNORE_LABEL)[:, :, None]
         error += slope - probability * jnp.sum(slope, 2, keepdims=True)
-        return sums + _product(weights.T, error), None
+        band = _band(sums, start, weights) + _product(weights.T, error)
+        return lax.dynamic_update_slice_in_dim(sums, band, start, 0), None
 
     if of_losses is not None:
         of_losses = _chunks(jnp.where(label == IGNORE_LABEL, 0, of_losses), 0)
-    chunks = (rows, _chunks(label, IGNORE_LABEL), totals, of_losses)
+    chunks = (rows, starts, _chunks(label, IGNORE_LABEL), totals, of_losses)
     sums, _ = lax.scan(accumulate, jnp.zeros_like(widened), chunks)
     return jnp.transpose(_product(sums, columns), (1, 0, 3, 2)), None
 
@@ -127,14 +132,31 @@ _chunked_softmax = jax.custom_vjp(_value, nondiff_argnums=(2,))
 _chunked_softmax.defvjp(_forward, _backward, symbolic_zeros=True)
 
 
-def _weights(logits: Array, label: Array, align_corners: bool) -> tuple[Array, Array]:
-    """Return the interpolation weights of chunks of rows (n, CHUNK, h) and of columns (W, w)."""
+def _weights(logits: Array, label: Array, align_corners: bool) -> tuple[Array, Array, Array]:
+    """Return interpolation weights: of rows (n, CHUNK, k), with their first one (n,); (W, w).
+
+    Each chunk of label rows lies between a few rows of the logits, `k` at most.
+    """
     rows, columns = (
         interpolation(logits.shape[axis], label.shape[axis], align_corners, logits.dtype)
         for axis in (1, 2)
     )
-    missing = -rows.shape[0] % CHUNK
-    return jnp.pad(rows, ((0, missing), (0, 0))).reshape(-1, CHUNK, rows.shape[1]), columns
+    height, new_height = logits.shape[1], label.shape[1]
+    at = sample_positions(np.arange(new_height), height, new_height, align_corners)
+    begin = np.arange(0, new_height, CHUNK)
+    end = np.minimum(begin + CHUNK, new_height) - 1
+    # Half a row more on either side, so that no rounding leaves one out.
+    first = np.floor(at[begin] - 0.5).clip(0).astype(np.int32)
+    size = min(int(np.max(np.ceil(at[end] + 0.5) - first)) + 1, height)
+    starts = jnp.asarray(np.minimum(first, height - size))
+    rows = jnp.pad(rows, ((0, -new_height % CHUNK), (0, 0))).reshape(-1, CHUNK, height)
+    of_band = jax.vmap(lambda x, start: lax.dynamic_slice_in_dim(x, start, size, 1))
+    return of_band(rows, starts), starts, columns
+
+
+def _band(rows: Array, start: Array, weights: Array) -> Array:
+    """Return the rows that `weights` (CHUNK, k) are of."""
+    return lax.dynamic_slice_in_dim(rows, start, weights.shape[1], 0)
 
 
 def _product(x: Array, y: Array) -> Array:
