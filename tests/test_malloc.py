@@ -50,7 +50,8 @@ def _run(before: str = "") -> tuple[int, int, str]:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     first, rest = done.stdout.split("\n", 1)
-    return *(int(word) for word in first.split()), rest
+    once, again = (int(word) for word in first.split())
+    return once, again, rest
 
 
 def test_freed_memory_is_used_again_without_page_faults():
