@@ -120,7 +120,7 @@ def litert_evaluation(case: Case, folder: str, images: int) -> Callable[[], floa
     model.eval()
     source = _Part(Folder(root=folder, split="val"), images).open()
     names = tuple(str(number) for number in range(case.classes))
-    run = litert.load(litert.build(model, Target(names, (_SIZE, _SIZE)), []), model)
+    run = litert.load(litert.build(model, Target(names, (_SIZE, _SIZE))), model)
 
     def evaluate() -> float:
         confusion = np.zeros(case.classes**2, np.int64)
