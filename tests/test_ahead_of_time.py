@@ -45,6 +45,8 @@ ENTRY %main.1 (x.1: bf16[8,129,129,144], y.1: f32[40]) -> bf16[3,3,1,144] {
   %y.1 = f32[40]{0:T(256)} parameter(1)
   %copy-start = (bf16[8,129,129,144]{3,0,2,1:T(8,128)(2,1)S(1)}, bf16[8,129,129,144]{3,0,2,1:T(8,128)(2,1)}, u32[]{:S(2)}) copy-start(%x.1)
   %copy-done = bf16[8,129,129,144]{3,0,2,1:T(8,128)(2,1)S(1)} copy-done(%copy-start)
+  %slice-start = ((bf16[8,129,129,144]{3,0,2,1:T(8,128)(2,1)}), bf16[2,129,129,144]{3,0,2,1:T(8,128)(2,1)S(1)}, s32[]{:S(2)}) slice-start(%x.1), slice={[0:2], [0:129], [0:129], [0:144]}
+  %slice-done = bf16[2,129,129,144]{3,0,2,1:T(8,128)(2,1)S(1)} slice-done(%slice-start)
   %fusion = bf16[3,3,1,144]{3,2,1,0:T(2,128)(2,1)S(1)} fusion(%copy-done), kind=kOutput, calls=%fused_computation, backend_config={"window_config":{"estimated_cycles":"201316"}}
   %start = (f32[40]{0:T(256)}, f32[80]{0:T(256)}) all-gather-start(%y.1), dimensions={0}
   %done = f32[80]{0:T(256)} all-gather-done(%start)
@@ -79,6 +81,8 @@ def test_traffic_is_that_of_main_memory_with_its_padding():
     moved = {
         "copy-start": 129 * 129 * 8 * 256 * 2,  # 144 channels take two tiles of 128
         "copy-done": 0,
+        "slice-start": 129 * 129 * 8 * 256 * 2,  # two images take a tile of eight
+        "slice-done": 0,
         "fusion": 0,
         "start": 256 * 4,
         "done": 256 * 4,

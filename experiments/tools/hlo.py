@@ -53,8 +53,8 @@ def collectives(program: list[Instruction]) -> dict[str, tuple[int, int]]:
 def traffic(program: list[Instruction]) -> dict[str, int]:
     """Return the bytes of main memory that each instruction reads and writes, by its name.
 
-    Each reads its operands whole and once. Arrays count as they are stored, padded to tiles; what
-    is kept in the chip's fast memory does not count.
+    Each reads its operands whole and once, but a slice into fast memory only its part. Arrays count
+    as they are stored, padded to tiles; what is kept in the chip's fast memory does not count.
     """
     types = {each.name: each.type for each in program}
     moved = {}
@@ -63,6 +63,10 @@ def traffic(program: list[Instruction]) -> dict[str, int]:
             continue
         # Of an asynchronous pair, the beginning reads and the end writes.
         reads = [] if each.opcode.endswith("-done") else [types[name] for name in each.operands]
+        if each.opcode == "slice-start" and "S(" not in reads[0]:
+            # Of the type ((whole), part, flag).
+            part = list(_ARRAY.finditer(each.type))[1][0]
+            reads = [re.sub(r"S\(\d+\)", "", part)]
         writes = [] if each.opcode.endswith("-start") else [each.type]
         moved[each.name] = sum(_bytes(array, stored=True) for array in reads + writes)
     return moved

@@ -25,7 +25,9 @@ def _sum(*arrays: Array) -> list[Array]:
 
 def _sum_chunks(*arrays: Array) -> list[Array]:
     batch, height, width, channels = arrays[0].shape
-    end = height // CHUNK * CHUNK
+    # The last chunk takes the rows that are left over. DeepLab's maps have one row more than a
+    # multiple of eight: by itself, XLA would make an operation of its own for each of the arrays.
+    end = max(height // CHUNK - 1, 0) * CHUNK
     parts = []
     for first, last, size in ((0, end, CHUNK), (end, height, height - end)):
         if first == last:
