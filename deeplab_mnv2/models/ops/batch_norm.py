@@ -78,8 +78,7 @@ def _backward(
 ) -> tuple[Array, Array, Array]:
     x, scale, bias, mean, inverse = residuals
     low, high = _LINEAR[activation]
-    # The barriers stop XLA from fusing, and so recomputing, the layers before and after.
-    dy = lax.optimization_barrier(gradients[0]).astype(jnp.float32)
+    dy = _apart(gradients[0]).astype(jnp.float32)
     normalized = (x.astype(jnp.float32) - _each(mean)) * _each(inverse)
     if activation is not None:
         y = normalized * _each(scale) + _each(bias)
@@ -88,7 +87,15 @@ def _backward(
     count = math.prod(x.shape[:3])
     shift, slope = _each(dbias / count), _each(dscale / count)
     dx = (dy - shift - normalized * slope) * _each(inverse * scale)
-    return lax.optimization_barrier(dx.astype(x.dtype)), dscale, dbias
+    return _apart(dx.astype(x.dtype)), dscale, dbias
+
+
+def _apart(x: Array) -> Array:
+    """Keep XLA from fusing, and so recomputing, the layers before and after; `x` itself.
+
+    On TPUs fusing them pays: an eighth of a step's cycles, by the compiler's estimate.
+    """
+    return lax.platform_dependent(x, tpu=lambda x: x, default=lax.optimization_barrier)
 
 
 def _each(x: Array) -> Array:
