@@ -18,8 +18,6 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from tensorboardX import SummaryWriter
-from tensorboardX.summary import hparams
 
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.files import replace_atomically
@@ -79,6 +77,9 @@ class Log:
             path = workdir / "metrics.jsonl"
             _truncate(path, first_step)
             self._file = path.open("a")
+            # Not above: it imports PyTorch where that is installed, for seconds.
+            from tensorboardX import SummaryWriter  # noqa: PLC0415
+
             # In the workdir itself: TensorBoard calls a run by the folder that its events are in.
             self._events = SummaryWriter(str(workdir), purge_step=first_step + 1)
             if settings is not None and not first_step:
@@ -105,6 +106,8 @@ class Log:
             name: value if isinstance(value, str | bool | int | float) else json.dumps(value)
             for name, value in flat_settings(settings).items()
         }
+        from tensorboardX.summary import hparams  # noqa: PLC0415 - as above
+
         # Not `add_hparams`, which writes them as another run, in a folder below this one.
         experiment, start, _ = hparams(shown, {score: 0.0})
         writer = self._events.file_writer
