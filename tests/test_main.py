@@ -54,3 +54,12 @@ def test_the_package_imports_what_is_asked_for():
     """Listing commands must not wait for JAX."""
     code = "import sys, deeplab_mnv2; print('jax' in sys.modules, deeplab_mnv2.Segmenter.__name__)"
     assert run("-c", code).stdout == "False Segmenter\n"
+
+
+def test_training_starts_without_the_packages_that_only_some_runs_need():
+    """TensorBoard's writer imports PyTorch where that is installed, which takes seconds."""
+    code = (
+        "import sys, deeplab_mnv2.train\n"
+        "print({'tensorboardX', 'torch', 'transformers', 'matplotlib'} & sys.modules.keys())"
+    )
+    assert run("-c", code).stdout == "set()\n"
