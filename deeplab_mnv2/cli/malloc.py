@@ -3,7 +3,6 @@
 import ctypes
 import mmap
 import os
-import resource
 import sys
 
 # Parameters of glibc's mallopt(3), advice of Linux's madvise(2).
@@ -37,6 +36,8 @@ def _use_large_pages(library: ctypes.CDLL) -> None:
     Nothing but addresses is taken: half as many as there is memory, freed at once, which malloc
     keeps for what comes. Without them a training step takes a tenth longer.
     """
+    import resource  # noqa: PLC0415 - Windows has none
+
     if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
         return  # addresses are counted
     library.malloc.restype = ctypes.c_void_p
