@@ -16,9 +16,9 @@ pytestmark = pytest.mark.skipif(
 )
 
 _LARGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
-_MODE = re.findall(r"\[(\w+)\]", _LARGE_PAGES.read_text() if _LARGE_PAGES.exists() else "[never]")[
-    0
-]
+# Such as "always [madvise] never".
+_MODES = _LARGE_PAGES.read_text() if _LARGE_PAGES.exists() else "[never]"
+_MODE = _MODES.split("[")[1].split("]")[0]
 
 # Takes and frees 64 MiB as XLA does, in a thread, and prints the page faults of the second round.
 _SCRIPT = """

@@ -74,12 +74,12 @@ class Log:
         self._description = "training"
         self._task = self._progress.add_task("compiling", total=total_steps, completed=first_step)
         if active:
+            # Not at the top: it imports PyTorch where that is installed, which takes seconds.
+            from tensorboardX import SummaryWriter  # noqa: PLC0415
+
             path = workdir / "metrics.jsonl"
             _truncate(path, first_step)
             self._file = path.open("a")
-            # Not above: it imports PyTorch where that is installed, for seconds.
-            from tensorboardX import SummaryWriter  # noqa: PLC0415
-
             # In the workdir itself: TensorBoard calls a run by the folder that its events are in.
             self._events = SummaryWriter(str(workdir), purge_step=first_step + 1)
             if settings is not None and not first_step:
@@ -102,12 +102,12 @@ class Log:
 
     def _add_settings(self, settings: dict[str, Any], score: str) -> None:
         """Write the run's row of TensorBoard's table of hyperparameters."""
+        from tensorboardX.summary import hparams  # noqa: PLC0415 - as in __init__
+
         shown = {
             name: value if isinstance(value, str | bool | int | float) else json.dumps(value)
             for name, value in flat_settings(settings).items()
         }
-        from tensorboardX.summary import hparams  # noqa: PLC0415 - as above
-
         # Not `add_hparams`, which writes them as another run, in a folder below this one.
         experiment, start, _ = hparams(shown, {score: 0.0})
         writer = self._events.file_writer
