@@ -13,7 +13,7 @@ from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.models.classifier import Classifier
 from deeplab_mnv2.models.costs import cost_table, layer_costs
 from deeplab_mnv2.models.deeplab import DeepLab
-from deeplab_mnv2.models.layers import resize
+from deeplab_mnv2.models.layers import Conv, resize
 from tests.support.networks import apply
 
 TINY = ModelConfig(width_multiplier=0.35, head_channels=16, num_classes=5)
@@ -130,6 +130,16 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32_state():
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(nnx.state(model)))
     # bfloat16 keeps three digits; some fifty layers lose one of them.
     assert float(jnp.abs(logits - reference).max()) < 0.05 * float(jnp.abs(reference).max())
+
+
+def test_gradient_of_a_bias_in_bfloat16_is_the_sum_over_all_pixels():
+    conv = Conv(8, 4, use_bias=True, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
+    graphdef, params = nnx.split(conv)
+    x = jnp.ones((2, 65, 65, 8), jnp.bfloat16)
+    grads = jax.jit(jax.grad(lambda params: nnx.merge(graphdef, params)(x).sum(dtype="float32")))(
+        params
+    )
+    np.testing.assert_array_equal(grads["bias"][...], 2 * 65 * 65)
 
 
 def test_image_pooling_window_of_the_training_crop():

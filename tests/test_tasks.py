@@ -1,14 +1,17 @@
 """What holds for runs of every task: resuming, signals, damage, devices."""
 
+import dataclasses
 import json
 import os
 import shutil
 import signal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax.extend.core import jaxprs_in_params
 
 from deeplab_mnv2 import weights
 from deeplab_mnv2.config import DeepLabConfig
@@ -19,7 +22,7 @@ from deeplab_mnv2.training.log import read_metrics
 from tests.support.meshes import mesh_of
 from tests.support.runs import arrays
 from tests.support.tiny_runs import TASKS
-from tests.support.training_steps import run
+from tests.support.training_steps import run, start
 
 pytestmark = pytest.mark.usefixtures("one_block_a_stage")
 
@@ -147,6 +150,29 @@ def test_the_same_losses_on_any_number_of_devices(settings, on_one_device, axes)
     atol = 0.02 if settings.model.quantized else 1e-4
     for ours, theirs in zip(statistics, on_one_device[2], strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=atol)
+
+
+def sums(jaxpr):
+    """Yield the sums of a program, those inside its parts too."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name in ("reduce_sum", "reduce_window_sum", "cumsum"):
+            yield equation
+        for inner in jaxprs_in_params(equation.params):
+            yield from sums(inner)
+
+
+@pytest.mark.parametrize("task", ["segmentation", "classification", "detection"])
+def test_bfloat16_is_summed_in_float32(task, tmp_path):
+    # In bfloat16 256 + 1 is 256: the sum of an image's pixels stops far from its end.
+    settings = TASKS[task](tmp_path)
+    model = dataclasses.replace(settings.model, dtype="bfloat16")
+    config = dataclasses.replace(settings, model=model)
+    state, step = start(config, mesh_of(data=1))
+    example = task_of(config).augment(config.data.train.open()[0], np.random.default_rng(0))
+    batch = {name: np.stack([array] * 8) for name, array in example.items()}
+    found = list(sums(step.trace(state, batch).jaxpr.jaxpr))
+    assert len(found) > 50
+    assert [each for each in found if each.invars[0].aval.dtype == jnp.bfloat16] == []
 
 
 @pytest.mark.parametrize("devices", [2, 8])

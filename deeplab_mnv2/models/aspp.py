@@ -10,6 +10,7 @@ from jax import Array, lax
 from deeplab_mnv2.config import ModelConfig
 from deeplab_mnv2.models.layers import ConvNormAct, SeparableConv, resize
 from deeplab_mnv2.models.ops.fake_quantization import Range, rounded, step_of
+from deeplab_mnv2.models.ops.taps import wide
 
 
 class ASPP(nnx.Module):
@@ -52,7 +53,9 @@ class ASPP(nnx.Module):
         pooled = self._pool(x)  # (B, 1, 1, in_channels), or (B, h', w', in_channels) with a window
         pooled = self.image_pool(rounded(pooled, self.pooled_range), step_of(self.pooled_range))
         if pooled.shape[1:3] == (1, 1):
-            pooled = jnp.broadcast_to(pooled, (x.shape[0], *size, pooled.shape[-1]))
+            # From float32, so that the gradient is summed in float32.
+            shape = (x.shape[0], *size, pooled.shape[-1])
+            pooled = jnp.broadcast_to(wide(pooled), shape).astype(x.dtype)
         else:
             pooled = resize(pooled, size, align_corners=self.align_corners)
         x = jnp.concatenate([pooled, *(branch(x, step) for branch in self.branches)], axis=-1)

@@ -24,6 +24,7 @@ from deeplab_mnv2.models.ops.fake_quantization import (
 )
 from deeplab_mnv2.models.ops.few_channels import full_conv
 from deeplab_mnv2.models.ops.pointwise import pointwise
+from deeplab_mnv2.models.ops.taps import wide
 
 # Fan-in, not fan-out: for a depthwise kernel (k, k, 1, C) fan-out counts C channels and the
 # features of a fresh network would vanish.
@@ -91,7 +92,9 @@ class Conv(nnx.Module):
             bias = self.bias[...]
             if step is not None and self.rounds:
                 bias = bias + bias_correction(bias, jnp.ones_like(bias), self.kernel[...], step)
-            return y + bias.astype(self.dtype)[None, None, None]
+            # Added in float32, so that its gradient is summed in float32: a sum of thousands of
+            # pixels in bfloat16 stops growing half way.
+            return (wide(y) + bias[None, None, None]).astype(self.dtype)
 
 
 class ConvNormAct(nnx.Module):
