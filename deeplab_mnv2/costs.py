@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from absl import flags
 
 from deeplab_mnv2.cli import command
-from deeplab_mnv2.config import Config
+from deeplab_mnv2.config import Config, SsdLiteConfig
 from deeplab_mnv2.models.costs import cost_table, layer_costs, receptive_field
 from deeplab_mnv2.report.published_costs import Row, Table, tables
 from deeplab_mnv2.weights.model_weights import abstract_model
@@ -51,7 +51,9 @@ def count(row: Row) -> Count | None:
 
 
 def describe(config: Config) -> str:
-    """Return every layer of an experiment's network at its crop size, and what they add up to.
+    """Return every layer of an experiment's network at its image size, and what they add up to.
+
+    A detector's images have a size; of the other networks it is that of the training crops.
 
     Raises:
         UserError: a setting of the network, or the crop size, is out of range.
@@ -59,6 +61,8 @@ def describe(config: Config) -> str:
     config.model.check()
     config.data.check()
     network, size = abstract_model(config.model), config.data.crop_size
+    if isinstance(config.model, SsdLiteConfig):
+        size = config.model.image_size
     costs = layer_costs(network, (size, size))
     outputs = [cost.output_bytes / _MEBIBYTE for cost in costs]
     largest, field = outputs.index(max(outputs)), receptive_field(costs)

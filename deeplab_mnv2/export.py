@@ -191,6 +191,8 @@ def _weights_file(source: weights.Weights, written: Network, target: Target) -> 
         class_names=target.class_names,
         config=written.config,
         tensors=from_model(written, source.provenance).tensors,
+        # Rounded in ranges that were just measured it is another network, which nobody has scored.
+        scores=source.scores if written.config.quantized == source.config.quantized else None,
     )
     return native.to_bytes(named, half=target.precision == "float16")
 

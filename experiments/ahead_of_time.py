@@ -127,9 +127,13 @@ def tpus(topology: str) -> list[jax.Device]:
     jax.config.update("jax_platforms", "cpu")
     # A program from the cache would have no time, and cannot be read without a TPU.
     jax.config.update("jax_enable_compilation_cache", False)
-    # Otherwise libtpu asks a cloud machine's metadata server, and lets one process at a time load
-    # it, as there is one to a TPU.
-    os.environ |= {"TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
+    # Otherwise libtpu asks a cloud machine's metadata server, reports that it has no name for the
+    # other hosts, and lets one process at a time load it, as there is one to a TPU.
+    os.environ |= {
+        "TPU_SKIP_MDS_QUERY": "1",
+        "TPU_WORKER_HOSTNAMES": "localhost",
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    }
     # One host of v5e and v6e has four chips, unless told otherwise.
     alone = {"chips_per_host_bounds": (1, 1, 1)} if topology.endswith(":1x1") else {}
     try:

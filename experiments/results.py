@@ -202,7 +202,11 @@ def _short_line(group: list[Row]) -> str:
 
 
 def _without_seed(row: dict[str, Any], result: dict[str, Any]) -> tuple[Any, ...]:
-    return row["experiment"], row["start"], row["steps"], result["protocol"]["protocol_hash"]
+    return (
+        *(row["experiment"], row["start"], row["steps"], row.get("batch_size", 0)),
+        tuple(row.get("settings", ())),
+        result["protocol"]["protocol_hash"],
+    )
 
 
 def _seeds_line(group: list[Row]) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 from flax import nnx
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from deeplab_mnv2 import weights
 from deeplab_mnv2.config import DataConfig, ModelConfig
@@ -62,6 +62,32 @@ def test_files_are_read_as_they_are(name, kind, tmp_path):
 def test_pngs_keep_all_their_bits_and_bands(bands, kind, tmp_path):
     image = _bands(bands, kind) * kind(1 if kind == np.uint8 else 257)
     np.testing.assert_array_equal(read_bands(_write(tmp_path / "a.png", image), bands), image)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_bands_stand_upright_as_photographs_do(suffix, kind, orientation, tmp_path):
+    stored, path = _bands(1, kind)[..., 0], tmp_path / f"turned{suffix}"
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    picture = Image.fromarray(stored)
+    picture.save(path, exif=exif)
+    picture.getexif()[ExifTags.Base.Orientation] = orientation
+    upright = np.asarray(ImageOps.exif_transpose(picture))
+    assert (upright.shape == stored.shape) == (orientation < 5)
+    np.testing.assert_array_equal(read_bands(path, 1)[..., 0], upright)
+    if kind == np.uint8:
+        np.testing.assert_array_equal(read_image(path)[..., 0], upright)
+
+
+def test_black_is_zero_also_where_a_tiff_says_that_white_is(tmp_path):
+    image, path = _bands(1), tmp_path / "negative.tif"
+    tifffile.imwrite(path, 65_535 - image, photometric="miniswhite")
+    np.testing.assert_array_equal(read_bands(path, 1), image)
+    tifffile.imwrite(path, image.astype(np.float32), photometric="miniswhite")
+    with pytest.raises(UserError, match=r"negative\.tif says that 0 is white, .* black at 0"):
+        read_bands(path, 1)
 
 
 @pytest.mark.parametrize("kind", [np.int16, np.int64, np.float64, np.float16])

@@ -104,6 +104,14 @@ def test_the_command_describes_an_experiments_network(command_line):
     assert (code, said) == (2, "error: model.version=3 is out of range; it must be 1 or 2.\n")
 
 
+def test_a_detector_is_described_at_the_size_of_its_images(command_line):
+    code, said = command_line(
+        *("costs", "--config", "ssdlite_shapes", "--config.model.image_size=320")
+    )
+    assert code == 0
+    assert "total at 320 x 320" in said
+
+
 @pytest.mark.slow
 def test_the_command_prints_the_papers_tables(command_line):
     code, said = command_line("costs")

@@ -22,7 +22,11 @@ from deeplab_mnv2.report.comparison import compare, load_runs, verdict
 from deeplab_mnv2.tasks.detection.drawing import draw_boxes
 from deeplab_mnv2.tasks.detection.evaluator import choose
 from deeplab_mnv2.tasks.detection.matches import Detections
-from deeplab_mnv2.tasks.detection.scores import detection_scores
+from deeplab_mnv2.tasks.detection.scores import (
+    ap_difference_intervals,
+    detection_scores,
+    matches_of,
+)
 from deeplab_mnv2.train import train
 from tests.support.tiny_runs import detection as tiny_detection
 
@@ -108,6 +112,24 @@ def test_objects_that_are_all_found_have_an_ap_of_one():
     nothing = Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64))
     result = detection_scores([nothing], [objects], ["a", "b"], "coco", samples=20)
     assert (result["ap"], result["operating_point"]) == (0, None)
+
+
+@pytest.mark.parametrize("metric", ["coco", "voc"])
+def test_a_class_whose_objects_lie_in_one_image_has_no_interval(metric):
+    both = as_objects([[0, 0, 20, 30], [5, 40, 60, 80], [70, 40, 90, 80]], [0, 1, 1])
+    common = as_objects([[0, 0, 20, 30]], [0])
+    objects = [both, *[common] * 9]
+    found = [Detections(o.boxes, np.full(len(o.label), 0.5), o.label) for o in objects]
+    found[3] = Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64))
+    result = detection_scores(found, objects, ["common", "rare"], metric, samples=50)
+    assert result["ap_per_class"]["rare"] == 1
+    low, high = result["ap_per_class_ci95"]["common"]
+    assert low < high
+    assert result["ap_per_class_ci95"]["rare"] is None
+    matches = [matches_of(each, objects, metric) for each in (found, [found[0]] * 10)]
+    _, known, unknown = ap_difference_intervals(*([m] for m in matches), 2, metric, samples=50)
+    assert known is not None
+    assert unknown is None
 
 
 def test_classes_that_a_network_does_not_know_are_left_out():

@@ -74,12 +74,15 @@ def test_seeds_of_one_protocol_are_averaged_and_no_others(tmp_path, monkeypatch)
     for seed, miou in enumerate((0.50, 0.52, 0.54)):
         _keep(tmp_path, f"seed{seed}", miou, seed=seed, minutes=seed + 1)
     _keep(tmp_path, "otherwise", 0.9, seed=3, protocol_hash="other")
+    _keep(tmp_path, "wide", 0.8, seed=4, settings=["model.width_multiplier=1.0"])
+    _keep(tmp_path, "larger", 0.7, seed=5, batch_size=3)
     lines = results.table().splitlines()[2:]
-    assert len(lines) == 5
+    assert len(lines) == 7
     (mean,) = [line for line in lines if "standard deviation" in line]
     assert "of 3 seeds | | | | | mIoU 52.00 ± 2.00 |" in mean
-    alone, together = results.short_table().splitlines()[2:]
+    (alone,) = [line for line in results.short_table().splitlines() if "90.00 (" in line]
+    (together,) = [line for line in results.short_table().splitlines() if "3 seeds" in line]
     assert "10 x 2, 1 min on 2 CPU cores |" in alone
-    assert "90.00 (80.00 to 100.00)" in alone
+    assert "(80.00 to 100.00)" in alone
     assert "10 x 2, 1 to 3 min on 2 CPU cores; 3 seeds |" in together
     assert "52.00 ± 2.00 (40.00 to 64.00)" in together

@@ -265,6 +265,11 @@ def test_classes_are_sorted_shares(segmentation):
     )
 
 
+def test_classes_of_one_name_are_one(segmentation):
+    of_one_name = dataclasses.replace(segmentation, class_names=("background", "cat", "cat"))
+    assert of_one_name.classes() == {"background": 0.625, "cat": 0.375}
+
+
 def test_palette_image_is_a_label_file(segmentation, tmp_path):
     segmentation.palette_image().save(tmp_path / "label.png")
     assert (read_label(tmp_path / "label.png", LabelValues(3)) == segmentation.label).all()

@@ -121,6 +121,31 @@ def test_padding_that_is_computed_follows_the_block(tmp_path):
     assert_same(weights.read(write(tmp_path / "frozen.pb", graph)), given)
 
 
+def test_a_bias_before_a_norm_is_taken_off_its_mean(tmp_path):
+    given = random_weights(**TINY)
+    graph = frozen(given)
+    norm = next(node for node in graph.nodes.values() if node[1][:1] == ["MobilenetV2/Conv/Conv2D"])
+    mean = given.tensors["backbone.stem.norm.mean"]
+    bias = np.arange(len(mean), dtype=np.float32)
+    norm[1][0] = graph.node("BiasAdd", "BiasAdd", [norm[1][0], graph.const("bias", bias)])
+    given.tensors["backbone.stem.norm.mean"] = mean - bias
+    assert_same(weights.read(write(tmp_path / "frozen.pb", graph)), given)
+
+
+def test_images_may_be_scaled_after_they_are_normalised(tmp_path):
+    given = random_weights(**TINY)
+    graph = frozen(given)
+    graph.const("mul/x", np.float32(1 / 255))
+    graph.const("sub_7/y", np.float32(0.5))
+    size = graph.const("size", np.array([65, 65], np.int32))
+    graph.nodes["MobilenetV2/input"][1] = [
+        graph.node("Resize", "ResizeBilinear", ["sub_7", size], align_corners=True)
+    ]
+    config = weights.read(write(tmp_path / "frozen.pb", graph)).config
+    np.testing.assert_allclose(config.image_mean, 127.5)
+    np.testing.assert_allclose(config.image_std, 255)
+
+
 def of_block(number: int, part: str) -> str:
     return f"MobilenetV2/expanded_conv_{number}/{part}"
 

@@ -138,6 +138,24 @@ def test_processor_normalises_as_the_model(transformers, tmp_path):
     assert weights.read(str(tmp_path)).config.image_mean == pytest.approx((10, 20, 30))
 
 
+@pytest.mark.parametrize(
+    ("switched_off", "mean", "std"),
+    [("do_normalize", 0, 255), ("do_rescale", 10 / 255, 40 / 255)],
+)
+def test_steps_of_a_processor_that_are_switched_off_are_not_taken(
+    transformers, tmp_path, switched_off, mean, std
+):
+    weights.to_hugging_face(random_weights(image_mean=(10,) * 3, image_std=(40,) * 3), tmp_path)
+    path = tmp_path / "preprocessor_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), switched_off: False}))
+    config = weights.read(str(tmp_path)).config
+    assert (config.image_mean[0], config.image_std[0]) == pytest.approx((mean, std))
+    image = np.random.default_rng(0).integers(0, 256, (33, 49, 3), np.uint8)
+    processor = transformers.AutoImageProcessor.from_pretrained(tmp_path)
+    found = np.asarray(processor(image, return_tensors="np")["pixel_values"])[0]
+    np.testing.assert_allclose(found.transpose(1, 2, 0), (image - mean) / std, rtol=1e-4, atol=1e-4)
+
+
 def test_round_trip_without_transformers_keeps_every_tensor(tmp_path):
     given = random_weights(padding="symmetric", backbone_epsilon=1e-5, output_stride=8)
     given.class_names = Shapes().class_names

@@ -90,6 +90,15 @@ def test_convention_is_pytorchs(tmp_path):
     assert (config.image_mean, config.image_std) == ((127.5,) * 3, (127.5,) * 3)
 
 
+def test_how_timm_scales_its_images_comes_along(tmp_path):
+    published = {"input_size": [3, 224, 224], "crop_pct": 0.875, "interpolation": "bicubic"}
+    (tmp_path / "config.json").write_text(json.dumps({"pretrained_cfg": published}))
+    found = weights.read(saved(tmp_path, "mobilenetv2_050"))
+    assert found.scaling == {"resize": 256, "crop_size": 224, "interpolation": "bicubic"}
+    (tmp_path / "config.json").write_text("{}")
+    assert weights.read(saved(tmp_path, "mobilenetv2_050")).scaling == {}
+
+
 @pytest.mark.parametrize(
     "published",
     [3, None, ["mean", "std"], {"mean": 0.5, "std": [0.5] * 3}, {"mean": ["a"] * 3, "std": [1]}],

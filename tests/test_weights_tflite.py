@@ -12,6 +12,7 @@ from deeplab_mnv2 import weights
 from deeplab_mnv2.errors import UserError
 from deeplab_mnv2.weights.model_weights import Weights
 from deeplab_mnv2.weights.tflite import graph as tflite_graph
+from deeplab_mnv2.weights.tflite.file import TfliteFile
 from deeplab_mnv2.weights.walk import from_graph
 from tests.support.networks import apply
 from tests.support.random_weights import random_weights
@@ -140,11 +141,25 @@ def test_another_network_is_refused_with_what_differs(change, words):
     ("scale", "mean", "std"),
     [(None, 127.5, 127.5), ((1 / 128, 128), 127.5, 127.5), ((1.0, 0), 0, 1)],
 )
-def test_input_range_follows_a_quantised_input(monkeypatch, scale, mean, std):
+def test_input_range_follows_a_quantised_input(scale, mean, std):
     file = FakeFile(random_weights(output_stride=32), size=65, notation="plain")
-    file.scale = lambda tensor: scale
+    file.image_scale = lambda: scale
     config = read_fake(file).config
     assert (config.image_mean, config.image_std) == ((mean,) * 3, (std,) * 3)
+
+
+def test_zero_point_of_an_image_in_int8_is_that_of_its_grey_levels(shared):
+    path = shared / "weights" / "tf2_mobilenet_v2_1.0_224_ptq.tflite"
+    file = TfliteFile(str(path))
+    # What the converter leaves out where the input is to be int8.
+    (first,) = [op for op in file.operations if op.inputs[0] == file.input]
+    assert first.name == "QUANTIZE"
+    of_floats = weights.read(str(path)).config
+    file.input = first.output
+    assert file.image_scale() == (pytest.approx(1 / 127.5, rel=1e-3), 127)
+    file.operations.remove(first)
+    of_integers = from_graph(tflite_graph.build_graph(file, str(path)), {"source": "file"}).config
+    assert of_integers == of_floats
 
 
 def test_damaged_bytes_end_in_one_sentence(shared, tmp_path):

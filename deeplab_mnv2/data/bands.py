@@ -4,12 +4,12 @@ Files are read as they are, from `.npy`, TIFF, PNG and the other formats of imag
 grey levels 0 to 255 in all of its channels (`grey_levels`), as it does of photographs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from deeplab_mnv2.config import BackboneConfig, DeepLabConfig
 from deeplab_mnv2.data.decode import (
@@ -33,6 +33,16 @@ _ARRAY, _TIFF = ".npy", (".tif", ".tiff")
 SUFFIXES = (*IMAGE_SUFFIXES, _ARRAY)
 # Modes of Pillow whose samples are bands; of any other they are made colours first.
 _PLAIN = ("L", "LA", "RGB", "RGBA", "RGBX", "CMYK", "I;16", "I;16L", "I;16B")
+# What turns an image (H, W, ...) upright, by its orientation in EXIF and TIFF; 1 is upright.
+_UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    2: lambda image: image[:, ::-1],
+    3: lambda image: image[::-1, ::-1],
+    4: lambda image: image[::-1],
+    5: lambda image: image.swapaxes(0, 1),
+    6: lambda image: np.rot90(image, -1),
+    7: lambda image: image[::-1, ::-1].swapaxes(0, 1),
+    8: np.rot90,
+}
 
 
 def read_bands(path: Path, bands: int) -> np.ndarray:
@@ -163,7 +173,7 @@ def _read(path: Path) -> np.ndarray:
         with open_image(path) as image:
             # Pillow drops the lower half of 16 bits in colour.
             if image.format == "PNG" and png_bit_depth(path) == 16:
-                return _read_wide_png(path)
+                return _read_wide_png(path, image.getexif().get(ExifTags.Base.Orientation, 1))
             return _samples(image)
     except DAMAGE as error:
         raise damaged(path, error) from error
@@ -186,29 +196,44 @@ def _read_tiff(path: Path) -> np.ndarray:
     tifffile = optional_module("tifffile", extra="bands")
     try:
         with tifffile.TiffFile(path) as file:
-            series = file.series[0]
-            if file.pages[0].photometric == tifffile.PHOTOMETRIC.PALETTE:
+            series, page = file.series[0], file.pages[0]
+            if page.photometric == tifffile.PHOTOMETRIC.PALETTE:
                 raise UserError(f"{path} has a palette and no bands; save it without.")
             axes = series.axes
             _check_size(series.shape[axes.index("Y")], series.shape[axes.index("X")], path)
-            array = series.asarray()
+            array, orientation = series.asarray(), int(page.tags.valueof("Orientation", 1))
+            if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+                array = _black_at_zero(array, page.bitspersample, path)
     except UserError:
         raise
     # What decoders of damaged files raise has no end.
     except Exception as error:
         raise damaged(path, error) from error
     image = np.moveaxis(array, (axes.index("Y"), axes.index("X")), (0, 1))
-    return _checked(image.reshape(*image.shape[:2], -1), str(path))
+    return _checked(_upright(image.reshape(*image.shape[:2], -1), orientation), str(path))
 
 
-def _read_wide_png(path: Path) -> np.ndarray:
+def _black_at_zero(array: np.ndarray, bits: int, path: Path) -> np.ndarray:
+    if not np.issubdtype(array.dtype, np.unsignedinteger):
+        raise UserError(
+            f"{path} says that 0 is white, of numbers of type {array.dtype}, of which nothing says "
+            "what is black; save it with black at 0."
+        )
+    return array.dtype.type(2**bits - 1) - array
+
+
+def _upright(image: np.ndarray, orientation: int) -> np.ndarray:
+    return _UPRIGHT[orientation](image) if orientation in _UPRIGHT else image
+
+
+def _read_wide_png(path: Path, orientation: int) -> np.ndarray:
     image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if image is None:
         raise OSError("it cannot be decoded")
     if image.ndim == 3:
         code = cv2.COLOR_BGRA2RGBA if image.shape[2] == 4 else cv2.COLOR_BGR2RGB
         image = cv2.cvtColor(image, code)
-    return _checked(image, str(path))
+    return _checked(_upright(image, orientation), str(path))
 
 
 def _samples(image: Image.Image) -> np.ndarray:

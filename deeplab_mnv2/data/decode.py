@@ -8,7 +8,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from deeplab_mnv2.errors import UserError
 
@@ -163,7 +163,12 @@ def _open(file: Callable[[], Path | io.BytesIO], where: str) -> Image.Image:
                 # Pillow decodes without a look at the checksums; one flipped bit is another class.
                 image.verify()
         # Again, because a verified image is spent.
-        return Image.open(file(), formats=_FORMATS)
+        image = Image.open(file(), formats=_FORMATS)
+        if image.format == "TIFF" and image.getexif().get(ExifTags.Base.Orientation, 1) > 4:
+            # Pillow 13 maps uncompressed pixels into memory, by the name of the file, with height
+            # and width of the turned image, which is garbled then.
+            image.filename = ""
+        return image
     except FileNotFoundError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

@@ -224,7 +224,11 @@ def _scaling(processor: Mapping[str, Any]) -> dict[str, Any]:
 def _grey_levels(processor: Mapping[str, Any], name: str, in_channels: int) -> tuple[float, ...]:
     """Return mean or std, which transformers applies after rescaling, in grey levels."""
     values = processor.get(name) or (0.5,) * in_channels
-    return tuple(float(value) / processor.get("rescale_factor", 1 / 255) for value in values)
+    if not processor.get("do_normalize", True):
+        values = (0.0 if name == "image_mean" else 1.0,) * in_channels
+    is_rescaled = processor.get("do_rescale", True)
+    factor = processor.get("rescale_factor", 1 / 255) if is_rescaled else 1
+    return tuple(float(value) / factor for value in values)
 
 
 def _settings(weights: Weights) -> dict[str, Any]:

@@ -111,16 +111,33 @@ def _from_torch(
         image_mean=IMAGENET_MEAN,
         image_std=IMAGENET_STD,
     )
-    published = settings.get("pretrained_cfg", {})
+    published, scaling = settings.get("pretrained_cfg", {}), {}
     try:
         if "mean" in published and "std" in published:
             config.image_mean = tuple(255.0 * value for value in published["mean"])
             config.image_std = tuple(255.0 * value for value in published["std"])
-    except (TypeError, ArithmeticError) as error:
+        if kind == "classification":
+            config.num_classes = tensors["classifier.kernel"].shape[-1]
+            scaling = _scaling(published)
+    except (TypeError, ValueError, ArithmeticError, AttributeError) as error:
         raise UserError(
-            f"pretrained_cfg in config.json of {source} has no mean and std of the images "
-            f"({reason(error)}); fetch the file again."
+            f"pretrained_cfg in config.json of {source} has no mean and std, or no size, of the "
+            f"images ({reason(error)}); fetch the file again."
         ) from error
-    if kind == "classification":
-        config.num_classes = tensors["classifier.kernel"].shape[-1]
-    return Weights(tensors, config, provenance)
+    return Weights(tensors, config, provenance, scaling=scaling)
+
+
+def _scaling(published: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how a pretrained_cfg scales and crops images, {} where it does not say so."""
+    if not {"input_size", "crop_pct", "interpolation"} <= published.keys():
+        return {}
+    _, height, width = published["input_size"]
+    interpolation = published["interpolation"]
+    if height != width or interpolation not in ("bilinear", "bicubic"):
+        return {}
+    # Rounded as timm does it: the crop is a share of the shorter side.
+    return {
+        "resize": int(height / published["crop_pct"]),
+        "crop_size": height,
+        "interpolation": interpolation,
+    }

@@ -58,7 +58,7 @@ class FakeFile:
     def constant(self, tensor: int) -> np.ndarray:
         return self.arrays[tensor]
 
-    def scale(self, tensor: int) -> None:
+    def image_scale(self) -> None:
         return None
 
     def tensor(self, shape: list[int]) -> int:

@@ -34,9 +34,10 @@ def detection_scores(
 
     For "coco" its twelve numbers (`average_precision.coco_scores`); for "voc" `ap50` with the area
     under the curve, as of 2010, `ap50_11_point` as of 2007, and `ap_per_class`. `ci95` and
-    `ap_per_class_ci95` are the bootstrap's over images. `objects_per_class` leaves out what is to
-    be ignored; `errors` counts the kinds of errors above the score of the highest F1,
-    `operating_point`; `curves` has the precision at 101 recalls of each class at IoU 0.5.
+    `ap_per_class_ci95` are the bootstrap's over images, None for a class whose objects lie in one
+    image. `objects_per_class` leaves out what is to be ignored; `errors` counts the kinds of errors
+    above the score of the highest F1, `operating_point`; `curves` has the precision at 101 recalls
+    of each class at IoU 0.5.
     """
     count = len(class_names)
     matches = matches_of(detections, objects, metric)
@@ -51,11 +52,12 @@ def detection_scores(
                 name: json_number(value) for name, value in zip(class_names, area, strict=True)
             },
         }
-    overall, *of_classes = intervals(
+    found_intervals = intervals(
         lambda times: overall_and_by_class(matches, count, metric, times),
         matches.images,
         samples=samples,
     )
+    overall, *of_classes = _known(found_intervals, matches, count)
     labels = np.concatenate([o.label[~o.ignore] for o in objects]) if objects else np.zeros(0, int)
     point = best_point(matches)
     kinds = ErrorKinds()
@@ -92,7 +94,8 @@ def ap_difference_intervals(
 ) -> list[Interval | None]:
     """Return the intervals of the difference in AP (in AP50 for VOC), and in each class's.
 
-    Each side holds the matches of every run, of the same images in the same order.
+    Each side holds the matches of every run, of the same images in the same order. Of a class whose
+    objects lie in one image there is none.
     """
     runs = [*first, *second]
 
@@ -100,12 +103,13 @@ def ap_difference_intervals(
         found = [overall_and_by_class(run, num_classes, metric, times) for run in runs]
         return np.stack(found, axis=1)  # (R, runs, 1 + C)
 
-    return difference_intervals(
+    found = difference_intervals(
         scores,
         (len(first), len(second)),
         runs[0].images,
         samples=samples,
     )
+    return _known(found, runs[0], num_classes)
 
 
 def overall_and_by_class(
@@ -120,3 +124,14 @@ def overall_and_by_class(
         return np.delete(ap_samples(matches, num_classes, times), [1, 2], axis=1)
     _, area = voc_precisions(matches, num_classes, times=times)
     return np.concatenate([mean_present(area)[:, None], area], axis=1)
+
+
+def _known(
+    found: list[Interval | None], matches: Matches, num_classes: int
+) -> list[Interval | None]:
+    """Return the intervals without those of classes that resampling the images cannot vary."""
+    counts = matches.object_counts[:, 0]
+    where = np.stack([matches.object_label[counts], matches.object_image[counts]], axis=1)
+    images = np.bincount(np.unique(where, axis=0)[:, 0].astype(int), minlength=num_classes)
+    of_classes = zip(found[1:], images, strict=True)
+    return [found[0], *(interval if n >= 2 else None for interval, n in of_classes)]

@@ -71,8 +71,15 @@ class Segmentation:
         return image
 
     def classes(self) -> dict[str, float]:
-        """Return the share of the pixels of each class that occurs, largest first."""
-        return {self.class_names[index]: share for index, share in self._shares()}
+        """Return the share of the pixels of each class that occurs, largest first.
+
+        Classes of one name are one.
+        """
+        shares: dict[str, float] = {}
+        for index, share in self._shares():
+            name = self.class_names[index]
+            shares[name] = shares.get(name, 0.0) + share
+        return dict(sorted(shares.items(), key=lambda named: -named[1]))
 
     def _shares(self) -> list[tuple[int, float]]:
         counts = np.bincount(self.label.reshape(-1), minlength=len(self.class_names))

@@ -18,6 +18,7 @@ _EPSILON = 1e-4
 # `tf.nn.fused_batch_norm` raises every smaller one to this, which cuDNN asks for: 1e-5 was meant.
 _LEAST_EPSILON = 1.001e-5
 _SUMS = ("BiasAdd", "Add", "AddV2")
+_RESAMPLING = ("ResizeBilinear", "ResizeNearestNeighbor")
 _ACTIVATIONS = {"Relu": "relu", "Relu6": "relu6"}
 
 
@@ -147,9 +148,12 @@ class _Builder:
         if node.op in _NORMS:
             if conv.norm is not None or node.number("is_training", 1):
                 raise self.other(f"{node.name} is no norm of inference")
-            arrays = [self.constant(name) for name in node.inputs[1:5]]
+            scale, bias, mean, var = (self.constant(name) for name in node.inputs[1:5])
             epsilon = node.number("epsilon", _EPSILON)
-            conv.norm = Norm(*arrays, epsilon=1e-5 if epsilon == _LEAST_EPSILON else epsilon)
+            epsilon = 1e-5 if epsilon == _LEAST_EPSILON else epsilon
+            # What was added before is taken off the mean; layers with a norm have no bias here.
+            conv.norm = Norm(scale, bias, mean - conv.bias, var, epsilon=epsilon)
+            conv.bias = np.zeros_like(conv.bias)
         elif node.op in _SUMS:
             if conv.norm is not None:
                 raise self.other(f"{node.name} adds to what a norm gave")
@@ -193,6 +197,9 @@ class _Builder:
     def input_scale(self, name: str) -> tuple[float, float] | None:
         """Return (scale, zero point) of the arithmetic before the first convolution."""
         scale, offset, node = 1.0, 0.0, self.node(name)
+        # A mean of pixels, which scaling keeps, is scaled like them.
+        while node.op in _RESAMPLING:
+            node = self.node(node.inputs[0])
         while node.op in ("Mul", "RealDiv", "Sub", *_SUMS):
             constants = [i for i in (0, 1) if self.is_constant(node.inputs[i])]
             if len(constants) != 1 or (node.op in ("Sub", "RealDiv") and constants != [1]):

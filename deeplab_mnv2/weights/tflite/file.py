@@ -92,12 +92,15 @@ class TfliteFile:
         with np.errstate(over="ignore", invalid="ignore"):
             return (array - zero_point) * quantization.ScaleAsNumpy().reshape(along)
 
-    def scale(self, tensor: int) -> tuple[float, int] | None:
-        """Return scale and zero point of a quantised tensor, None for a float one."""
-        quantization = self._graph.Tensors(tensor).Quantization()
+    def image_scale(self) -> tuple[float, int] | None:
+        """Return scale and zero point of the image in grey levels, None where it holds floats."""
+        table = self._graph.Tensors(self.input)
+        quantization = table.Quantization()
         if quantization is None or not quantization.ScaleLength():
             return None
-        return float(quantization.Scale(0)), int(quantization.ZeroPoint(0))
+        # Grey level 0 is -128 in int8.
+        offset = 128 if table.Type() == tflite.TensorType.INT8 else 0
+        return float(quantization.Scale(0)), int(quantization.ZeroPoint(0)) + offset
 
     def _operation(self, index: int) -> Operation:
         table = self._graph.Operators(index)

@@ -42,7 +42,7 @@ def build_graph(file: TfliteFile, path: str) -> Graph:
     builder = _Builder(file, path)
     for operation in file.operations:
         builder.add(operation)
-    return Graph(builder.nodes, file.input, file.scale(file.input))
+    return Graph(builder.nodes, file.input, file.image_scale())
 
 
 class _Builder:
