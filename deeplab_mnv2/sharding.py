@@ -97,6 +97,17 @@ def split_rows(x: Array, mesh: Mesh) -> Array:
     return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, P(("data", "fsdp"), "space")))
 
 
+def gather(params: T, mesh: Mesh) -> T:
+    """Gather parameters that are split over `fsdp`, inside a jitted function, for their use.
+
+    Left to itself, XLA splits channels of activations as their kernel is split, and exchanges
+    those between layers: many times what all parameters hold.
+    """
+    if mesh.shape["fsdp"] == 1:
+        return params
+    return jax.lax.with_sharding_constraint(params, replicated(mesh))
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     """Return the sharding of values that every device holds whole."""
     return NamedSharding(mesh, P())

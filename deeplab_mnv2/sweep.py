@@ -128,7 +128,11 @@ def main() -> None:
 
 
 def _seeds(texts: list[str]) -> list[int]:
-    if not texts or not all(text.isdecimal() for text in texts) or len({*texts}) < len(texts):
+    if (
+        not texts
+        or not all(text.isdecimal() for text in texts)
+        or len({*map(int, texts)}) < len(texts)
+    ):
         raise UserError(f"--seeds {','.join(texts)} are no different whole numbers, such as 0,1,2.")
     return [int(text) for text in texts]
 

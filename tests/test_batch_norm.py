@@ -51,6 +51,27 @@ def test_evaluation_uses_stored_statistics():
     np.testing.assert_allclose(norm(x), x / np.sqrt(1 + norm.epsilon), rtol=1e-6)
 
 
+@pytest.mark.parametrize("is_frozen", [False, True])
+def test_gradients_in_bfloat16_are_summed_in_float32(is_frozen):
+    def gradients(kind):
+        norm = BatchNorm(4, dtype=kind, rngs=nnx.Rngs(0))
+        norm.set_attributes(use_running_average=is_frozen)
+        graphdef, params, statistics = nnx.split(norm, nnx.Param, nnx.BatchStat)
+        x = jax.random.normal(jax.random.key(0), (2, 129, 129, 4)).astype(kind)
+
+        def total(params):
+            y = nnx.merge(graphdef, params, statistics, copy=True)(x, nnx.relu)
+            return jnp.sum(jnp.abs(x) * y, dtype=jnp.float32)
+
+        return jax.jit(jax.grad(total))(params)
+
+    for exact, ours in zip(
+        *map(jax.tree.leaves, (gradients(jnp.float32), gradients(jnp.bfloat16))), strict=True
+    ):
+        assert ours.dtype == jnp.float32
+        np.testing.assert_allclose(ours, exact, rtol=0.01)
+
+
 @pytest.mark.parametrize("height", [1, CHUNK - 1, CHUNK, 2 * CHUNK + 3])
 def test_sums_are_over_all_pixels(height):
     x, y = example(height)

@@ -249,6 +249,14 @@ def test_mixing_weighs_labels_by_what_the_image_shows(mixup, cutmix):
     assert (np.std(shares) > 0.05) == bool(mixup or cutmix)
 
 
+def test_repeats_of_a_photograph_are_not_mixed_with_each_other():
+    photograph = jnp.arange(12) // 3  # three in a row of each of four
+    image = jnp.broadcast_to(photograph[:, None, None, None].astype(jnp.float32), (12, 8, 8, 3))
+    target = jax.nn.one_hot(photograph, 4)
+    _, mixed = mix(image, target, jax.random.key(0), mixup=0.4, cutmix=0.0, repeats=3)
+    np.testing.assert_array_equal((mixed > 0).sum(axis=1), 2)
+
+
 def test_the_loss_is_cross_entropy_and_parts_add_up():
     logits = jnp.asarray(np.random.default_rng(0).normal(size=(6, 3)), jnp.float32)
     label = np.array([0, 2, 1, 1, 0, 2])

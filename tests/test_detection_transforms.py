@@ -172,6 +172,22 @@ def test_a_crop_drops_what_it_shows_too_little_of():
     np.testing.assert_allclose(shown, [[0, 0, 1, 0.1]], atol=1e-6)
 
 
+def test_what_is_to_be_ignored_stays_so_however_little_a_crop_shows_of_it():
+    example = {
+        "image": np.zeros((100, 100, 3), np.uint8),
+        "boxes": np.array([[0, 0, 1, 0.6], [0.3, 0.7, 0.6, 0.9]], np.float32),
+        "label": np.array([0, 1]),
+        "ignore": np.array([True, False]),
+    }
+    example["image"][:, :60, 0] = 255
+    gone = []
+    for seed in range(300):
+        found = augment(example, np.random.default_rng(seed), **(SETTINGS | {"crop": True}))
+        share = np.mean(found["image"][..., 0] > 200)
+        gone.append(share > 0.02 and not found["ignore"].any())
+    assert sum(gone) == 0
+
+
 def test_images_without_boxes_and_of_extreme_shapes_can_be_cropped():
     for shape in ((60, 80), (1, 400), (400, 1), (1, 1)):
         example = {

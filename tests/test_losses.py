@@ -68,6 +68,19 @@ def test_parts_add_up_to_the_whole_batch(example):
     np.testing.assert_allclose(sum(totals) / sum(weights), loss(logits, label), rtol=1e-6)
 
 
+@pytest.mark.parametrize("other", [CrossEntropy(), Dice(), Jaccard(), LovaszSoftmax()])
+def test_a_part_without_labels_does_not_count(example, other):
+    logits, label = example
+    label = label.at[0].set(IGNORE_LABEL)
+    parts = [
+        loss_sums(other, logits[i : i + 1], label[i : i + 1], STEP, align_corners=True)
+        for i in range(2)
+    ]
+    totals, weights = zip(*parts, strict=True)
+    assert weights[0] == 0
+    np.testing.assert_allclose(sum(totals) / sum(weights), loss(logits, label, other), rtol=1e-5)
+
+
 def test_class_weights_weigh_pixels_and_divisor(example):
     logits, label = example
     only_first = jnp.where(label == 0, 0, IGNORE_LABEL)

@@ -24,7 +24,9 @@ def donor(channels=3):
 @pytest.mark.parametrize("seed", range(20))
 def test_the_object_its_outline_and_nothing_else_come_along(channels, seed):
     image, label = target(channels=channels)
-    pasted, pasted_label = paste(image, label, *donor(channels), np.random.default_rng(seed))
+    pasted, pasted_label = paste(
+        image, label, *donor(channels), np.random.default_rng(seed), flip=True
+    )
     assert pasted.shape == image.shape
     assert pasted.dtype == pasted_label.dtype == np.uint8
     new = pasted_label != 1
@@ -44,7 +46,7 @@ def test_the_object_its_outline_and_nothing_else_come_along(channels, seed):
 def test_the_inputs_are_left_alone():
     inputs = (*target(), *donor())
     before = [array.copy() for array in inputs]
-    paste(*inputs, np.random.default_rng(0))
+    paste(*inputs, np.random.default_rng(0), flip=True)
     for array, old in zip(inputs, before, strict=True):
         np.testing.assert_array_equal(array, old)
 
@@ -53,7 +55,8 @@ def test_scales_flips_and_places_differ():
     image, label = donor()
     image[:, :18] //= 2  # the object's left half is darker
     found = [
-        paste(*target(), image, label, np.random.default_rng(seed))[0][..., 0] for seed in range(40)
+        paste(*target(), image, label, np.random.default_rng(seed), flip=True)[0][..., 0]
+        for seed in range(40)
     ]
     sizes = {int((picture > 0).sum()) for picture in found}
     darker_left = {
@@ -66,10 +69,26 @@ def test_scales_flips_and_places_differ():
     assert len({int(np.nonzero(picture.any(axis=1))[0][0]) for picture in found}) > 10
 
 
+def test_nothing_is_flipped_where_flip_is_off():
+    image, label = donor()
+    image[:, :18] //= 2  # the object's left half is darker
+    turned = []
+    for flip in (False, True):
+        for seed in range(40):
+            rng = np.random.default_rng(seed)
+            picture = paste(*target(), image, label, rng, flip=flip)[0][..., 0]
+            columns = np.nonzero(picture.max(axis=0) > 40)[0]
+            turned.append(int(picture[:, columns[0]].max()) > int(picture[:, columns[-1]].max()))
+    assert not any(turned[:40])
+    assert any(turned[40:])
+
+
 def test_an_object_larger_than_the_image_is_made_to_fit():
     image, label = np.full((300, 500, 3), 9, np.uint8), np.full((300, 500), 2, np.uint8)
     for seed in range(10):
-        pasted, pasted_label = paste(*target(), image, label, np.random.default_rng(seed))
+        pasted, pasted_label = paste(
+            *target(), image, label, np.random.default_rng(seed), flip=True
+        )
         rows, columns = np.nonzero(pasted_label == 2)
         assert (np.ptp(rows) + 1, np.ptp(columns) + 1) == (48, 80)
         assert (pasted[pasted_label == 2] == 9).all()
@@ -79,7 +98,8 @@ def test_each_class_is_drawn_and_comes_alone():
     image, label = donor()
     label[35:40, :30] = 3
     drawn = [
-        set(np.unique(paste(*target(), image, label, np.random.default_rng(seed))[1])) & {2, 3}
+        set(np.unique(paste(*target(), image, label, np.random.default_rng(seed), flip=True)[1]))
+        & {2, 3}
         for seed in range(30)
     ]
     assert {2} in drawn
@@ -92,7 +112,12 @@ def test_background_and_unlabelled_are_never_pasted(empty):
     image, label = target()
     nothing = np.full((20, 20), empty, np.uint8)
     pasted, pasted_label = paste(
-        image, label, np.full((20, 20, 3), 9, np.uint8), nothing, np.random.default_rng(0)
+        image,
+        label,
+        np.full((20, 20, 3), 9, np.uint8),
+        nothing,
+        np.random.default_rng(0),
+        flip=True,
     )
     np.testing.assert_array_equal(pasted, image)
     np.testing.assert_array_equal(pasted_label, label)

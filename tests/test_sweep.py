@@ -75,6 +75,7 @@ def test_true_and_false_fields_take_no_argument_with_them():
     ("arguments", "message"),
     [
         (["--seeds=0,0"], "--seeds 0,0 are no different whole numbers"),
+        (["--seeds=1,01"], "--seeds 1,01 are no different whole numbers"),
         (["--seeds=a"], "--seeds a are no different whole numbers"),
         (["--config.train.seed=5"], "--config.train.seed is overridden by --seeds"),
         (["--grid=optimizer.learning_rat=1,2"], "did you mean 'optimizer.learning_rate'"),

@@ -161,10 +161,11 @@ def sums(jaxpr):
             yield from sums(inner)
 
 
+@pytest.mark.parametrize("freeze_norm", [False, True])
 @pytest.mark.parametrize("task", ["segmentation", "classification", "detection"])
-def test_bfloat16_is_summed_in_float32(task, tmp_path):
+def test_bfloat16_is_summed_in_float32(task, freeze_norm, tmp_path):
     # In bfloat16 256 + 1 is 256: the sum of an image's pixels stops far from its end.
-    settings = TASKS[task](tmp_path)
+    settings = TASKS[task](tmp_path, freeze_norm=freeze_norm)
     model = dataclasses.replace(settings.model, dtype="bfloat16")
     config = dataclasses.replace(settings, model=model)
     state, step = start(config, mesh_of(data=1))

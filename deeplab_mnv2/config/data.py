@@ -93,8 +93,8 @@ class DataConfig(InputConfig):
     # Random scale: discrete steps, or continuous (uniform in the logarithm) where step is 0.
     scale_range: tuple[float, float] = (0.5, 2.0)
     scale_step: float = 0.25
-    # Share of the examples into which what another one shows of a class is pasted, scaled and
-    # flipped at random (arXiv:2012.07177). Class 0, background, never is.
+    # Share of the examples into which what another one shows of a class is pasted, scaled and,
+    # with `flip`, flipped at random (arXiv:2012.07177). Class 0, background, never is.
     paste: float = 0.0
 
     @property

@@ -82,7 +82,7 @@ class Task(Protocol):
         """Return the loss of a batch as a sum and what to divide it by, both scalars.
 
         Apart, so that the parts of an accumulated or sharded batch add up to the loss of the
-        batch. No gradient flows through the divisor.
+        batch. No gradient flows through the divisor; where it is 0, the sum is divided by 1.
         """
         ...
 

@@ -13,7 +13,13 @@ from jax import Array
 from jax.sharding import Mesh
 
 from deeplab_mnv2.config import TrainConfig
-from deeplab_mnv2.sharding import batch_sharding, replicated, split_rows, state_sharding
+from deeplab_mnv2.sharding import (
+    batch_sharding,
+    gather,
+    replicated,
+    split_rows,
+    state_sharding,
+)
 from deeplab_mnv2.tasks.task import Task
 from deeplab_mnv2.training.optimizer import path_names
 from deeplab_mnv2.training.state import TrainState
@@ -80,11 +86,21 @@ def _train_step(
     ema = _average(state, params, config.ema_decay)
     grad_norm = optax.tree.norm(grads)
     finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
-    # A step that went wrong leaves everything as it was, but for the count: the data moves on.
+    # A step that went wrong leaves everything as it was, but for the counts: the data moves on,
+    # and so does the learning rate.
     after = TrainState(state.step, params, batch_stats, opt_state, ema)
-    after = jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, state)
+    after = jax.tree.map(
+        lambda new, old: new if _is_schedule(new) else jnp.where(finite, new, old),
+        after,
+        state,
+        is_leaf=_is_schedule,
+    )
     after.step = state.step + 1
     return after, {"loss": loss, "grad_norm": grad_norm, "finite": finite}
+
+
+def _is_schedule(part: Any) -> bool:
+    return isinstance(part, optax.ScaleByScheduleState)
 
 
 def _gradient(
@@ -104,21 +120,20 @@ def _gradient(
     key = jax.random.fold_in(jax.random.key(config.seed), state.step)
 
     def loss_sums(params, batch_stats, batch, key):
-        model = nnx.merge(graphdef, params, batch_stats, copy=True)
+        model = nnx.merge(graphdef, gather(params, mesh), batch_stats, copy=True)
         _freeze(model, config)
         if not rounds:
             model.set_attributes(rounds=False)
         batch = {**batch, "image": split_rows(batch["image"], mesh)}
         # The key stream must be made inside the differentiated function (Flax trace levels).
         total, weight = task.loss(model, batch, state.step, nnx.Rngs(dropout=key))
-        weight = jnp.maximum(jax.lax.stop_gradient(weight), 1e-5)
-        return total, weight, nnx.state(model, nnx.BatchStat)
+        return total, jax.lax.stop_gradient(weight), nnx.state(model, nnx.BatchStat)
 
     if config.accumulate == 1:
 
         def loss_fn(params):
             total, weight, batch_stats = loss_sums(params, state.batch_stats, batch, key)
-            return total / weight, batch_stats
+            return total / _divisor(weight), batch_stats
 
         (loss, batch_stats), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
         return loss, batch_stats, grads
@@ -141,7 +156,13 @@ def _gradient(
     carry = (zero, zero, state.batch_stats, jax.tree.map(jnp.zeros_like, state.params))
     stacked = jnp.arange(parts), jax.tree.map(lambda x: _split(x, parts), batch)
     (total, weight, batch_stats, grads), _ = jax.lax.scan(accumulate, carry, stacked)
-    return total / weight, batch_stats, jax.tree.map(lambda grad: grad / weight, grads)
+    divisor = _divisor(weight)
+    return total / divisor, batch_stats, jax.tree.map(lambda grad: grad / divisor, grads)
+
+
+def _divisor(weight: Array) -> Array:
+    """Return what the loss of a whole batch is divided by, whose parts may weigh nothing."""
+    return jnp.where(weight > 0, weight, 1)
 
 
 def _freeze(model: nnx.Module, config: TrainConfig) -> None:

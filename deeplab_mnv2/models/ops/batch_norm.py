@@ -10,6 +10,7 @@ from flax import nnx
 from jax import Array, lax
 
 from deeplab_mnv2.models.ops.pixel_sums import sum_pixels
+from deeplab_mnv2.models.ops.taps import wide
 
 Activation = Callable[[Array], Array]
 Residuals = tuple[Array, Array, Array, Array, Array]
@@ -37,11 +38,14 @@ class BatchNorm(nnx.BatchNorm):
 
         `activation` is `nnx.relu`, `nnx.relu6` or None.
         """
-        if self.use_running_average:
-            y = super().__call__(x)
-            return y if activation is None else activation(y)
         # They are None only if Flax is asked to leave them out.
         scale, bias = cast(nnx.Param, self.scale), cast(nnx.Param, self.bias)
+        if self.use_running_average:
+            mean, var = cast(nnx.BatchStat, self.mean), cast(nnx.BatchStat, self.var)
+            # Not Flax's own, which takes bfloat16's sums for the gradients of scale and bias.
+            y = wide(x) - _each(mean[...])
+            y = y * _each(lax.rsqrt(var[...] + self.epsilon) * scale[...]) + _each(bias[...])
+            return (y if activation is None else activation(y)).astype(x.dtype)
         y, mean, var = _normalize(x, scale[...], bias[...], self.epsilon, activation)
         for running, value in ((self.mean, mean), (self.var, var)):
             running[...] = self.momentum * running[...] + (1 - self.momentum) * value

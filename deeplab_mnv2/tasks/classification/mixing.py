@@ -1,4 +1,4 @@
-"""Mixup and cutmix: each image of a batch mixed with its neighbour, and their labels with it."""
+"""Mixup and cutmix: each image of a batch mixed with another one, and their labels with it."""
 
 import jax
 import jax.numpy as jnp
@@ -6,13 +6,14 @@ from jax import Array
 
 
 def mix(
-    image: Array, target: Array, key: Array, *, mixup: float, cutmix: float
+    image: Array, target: Array, key: Array, *, mixup: float, cutmix: float, repeats: int = 1
 ) -> tuple[Array, Array]:
     """Return mixed images (B, H, W, C) and targets (B, classes), of one random strength a batch.
 
     `mixup` (arXiv:1710.09412) blends whole images, `cutmix` (arXiv:1905.04899) pastes a rectangle
-    of the neighbour; each is the alpha of the beta distribution that its strength is drawn from,
-    0 for off. Where both are on, each batch gets one of them by chance.
+    of the other; each is the alpha of the beta distribution that its strength is drawn from, 0 for
+    off. Where both are on, each batch gets one of them by chance. The other image is `repeats`
+    places before, since so many in a row are of one photograph.
     """
     if not mixup and not cutmix:
         return image, target
@@ -30,8 +31,8 @@ def mix(
         share = jnp.where(jax.random.bernoulli(chance), shares[0], shares[1])
     own = share.mean().astype(target.dtype)
     share = share[None, :, :, None]
-    image = share * image + (1 - share) * jnp.roll(image, 1, axis=0)
-    return image, own * target + (1 - own) * jnp.roll(target, 1, axis=0)
+    image = share * image + (1 - share) * jnp.roll(image, repeats, axis=0)
+    return image, own * target + (1 - own) * jnp.roll(target, repeats, axis=0)
 
 
 def _outside_box(key: Array, alpha: float, size: tuple[int, int]) -> Array:

@@ -54,7 +54,14 @@ class ClassificationTask:
         data = self._data
         image = network.normalize(batch["image"])
         target = jax.nn.one_hot(batch["label"], self.model.num_classes, dtype=jnp.float32)
-        image, target = mix(image, target, rngs.dropout(), mixup=data.mixup, cutmix=data.cutmix)
+        image, target = mix(
+            image,
+            target,
+            rngs.dropout(),
+            mixup=data.mixup,
+            cutmix=data.cutmix,
+            repeats=data.repeated_augmentation,
+        )
         return loss_sums(self.config.loss, network(image, rngs=rngs), target, step)
 
     def evaluator(self, network: Classifier, mesh: Mesh) -> ClassificationEvaluator:

@@ -14,7 +14,7 @@ def loss_sums(
     """Return the loss of a batch as a sum and what to divide it by, scalars.
 
     `codes` (B, A, 4) and `logits` (B, A, classes + 1) are the network's, float32. The divisor is
-    the number of matched anchors, at least 1: a batch without an object has a loss too.
+    the number of matched anchors.
     """
     match loss:
         case MultiBox():
@@ -26,7 +26,7 @@ def loss_sums(
     boxes = jnp.sum(_smooth_l1(codes - targets.codes), axis=-1)
     total = jnp.sum(classes, where=counted)
     total += loss.box_weight * jnp.sum(boxes, where=targets.matched)
-    return total, jnp.maximum(jnp.sum(targets.matched), 1).astype(jnp.float32)
+    return total, jnp.sum(targets.matched).astype(jnp.float32)
 
 
 def hard_negatives(loss: MultiBox, losses: Array, targets: Targets) -> Array:

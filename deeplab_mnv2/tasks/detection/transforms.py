@@ -108,6 +108,8 @@ def augment(
         part, least = crop_window(rng, boxes, height, width)
         window = (top + part[0], left + part[1], part[2], part[3])
     # From the example's boxes, not from those that were rounded on the way.
+    # What is to be ignored is never background, however little of it is shown.
+    least = np.where(example["ignore"], 0.0, least)
     boxes, kept = boxes_in_window(example["boxes"], shape, window, least)
     image = resample(image, window, size, mean_pixel)
     if flip and rng.random() < 0.5:

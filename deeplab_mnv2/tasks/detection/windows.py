@@ -66,11 +66,12 @@ def shown_shares(boxes: np.ndarray, shape: tuple[float, float], window: Window) 
 
 
 def boxes_in_window(
-    boxes: np.ndarray, shape: tuple[float, float], window: Window, least: float
+    boxes: np.ndarray, shape: tuple[float, float], window: Window, least: float | np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return boxes clipped to a window in shares of it, (K, 4) float32, and which they are (N,).
 
-    Boxes of which the window shows a smaller share than `least`, or nothing, are dropped.
+    Boxes of which the window shows a smaller share than `least`, one number or one a box, or
+    nothing, are dropped.
     """
     clipped = _clip(boxes.astype(np.float64) * (*shape, *shape), window)
     top, left, height, width = window

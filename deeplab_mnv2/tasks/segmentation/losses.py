@@ -29,7 +29,7 @@ def loss_sums(
     `logits` (B, h, w, classes) float32 are resized to `label` (B, H, W) int32. `loss` is one of
     `config.Loss`; any other object is asked for its `sums(logits, label, step)` at full size.
     The divisor is the number of labelled pixels, weighted by their class, where the loss is a
-    mean over pixels, and 1 where it is a mean over classes.
+    mean over pixels, and 1 where it is a mean over classes; 0 without any label.
     """
     # Computed when a loss asks for it, and once for all terms of a sum.
     softmax = functools.cache(lambda: chunked_softmax(logits, label, align_corners))
@@ -125,7 +125,8 @@ def _overlap(softmax: Softmax, label: Array) -> tuple[Array, Array, Array]:
 
 def _mean_over_classes(losses: Array, present: Array) -> tuple[Array, Array]:
     number = jnp.maximum(jnp.sum(present), 1).astype(losses.dtype)
-    return jnp.sum(losses, where=present) / number, jnp.ones((), losses.dtype)
+    # A part of a batch without labels does not count.
+    return jnp.sum(losses, where=present) / number, jnp.any(present).astype(losses.dtype)
 
 
 def _lovasz(logits: Array, label: Array) -> tuple[Array, Array]:

@@ -17,13 +17,15 @@ def paste(
     other_image: np.ndarray,
     other_label: np.ndarray,
     rng: np.random.Generator,
+    *,
+    flip: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return image (H, W, C) and label (H, W) with all that the other one has of a class on top.
 
     Without labels of instances, all objects of the class together are what Ghiasi et al. paste
-    (arXiv:2012.07177): of a class drawn among those of `other_label`, at a random scale, flipped
-    or not, at a place where they lie in the image whole. Where there is only background, nothing
-    is pasted.
+    (arXiv:2012.07177): of a class drawn among those of `other_label`, at a random scale, with
+    `flip` in half of the cases flipped, at a place where they lie in the image whole. Where there
+    is only background, nothing is pasted.
     """
     classes = np.setdiff1d(other_label, (0, IGNORE_LABEL))
     if not classes.size:
@@ -42,7 +44,8 @@ def paste(
     piece = cv2.resize(other_image[box], size).reshape(new_height, new_width, -1)
     # Class 0 never is pasted, so here it is what stays as it was.
     piece_label = cv2.resize((other_label * part)[box], size, interpolation=cv2.INTER_NEAREST)
-    if rng.random() < 0.5:
+    # Drawn in any case, so that all else is the same without.
+    if rng.random() < 0.5 and flip:
         piece, piece_label = piece[:, ::-1], piece_label[:, ::-1]
     top = int(rng.integers(label.shape[0] - new_height, endpoint=True))
     left = int(rng.integers(label.shape[1] - new_width, endpoint=True))

@@ -35,7 +35,8 @@ class SegmentationTask:
         data = self.config.data
         assert isinstance(data, DataConfig)  # the config's check has seen to it
         if "other" in example:
-            image, label = paste(image, label, *checked_example(example["other"], self.model), rng)
+            other = checked_example(example["other"], self.model)
+            image, label = paste(image, label, *other, rng, flip=data.flip)
         image, label = augment(image, label, rng, data, self.model.mean_pixel)
         return {"image": image, "label": label}
 

@@ -151,9 +151,10 @@ class _Builder:
             scale, bias, mean, var = (self.constant(name) for name in node.inputs[1:5])
             epsilon = node.number("epsilon", _EPSILON)
             epsilon = 1e-5 if epsilon == _LEAST_EPSILON else epsilon
-            # What was added before is taken off the mean; layers with a norm have no bias here.
-            conv.norm = Norm(scale, bias, mean - conv.bias, var, epsilon=epsilon)
-            conv.bias = np.zeros_like(conv.bias)
+            if conv.bias.any():
+                # Layers with a norm have no bias here.
+                mean, conv.bias = mean - conv.bias, np.zeros_like(conv.bias)
+            conv.norm = Norm(scale, bias, mean, var, epsilon=epsilon)
         elif node.op in _SUMS:
             if conv.norm is not None:
                 raise self.other(f"{node.name} adds to what a norm gave")
