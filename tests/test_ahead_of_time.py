@@ -15,6 +15,7 @@ from experiments.ahead_of_time import Cost, table
 from experiments.tools import hlo
 from tests.support.meshes import mesh_of
 from tests.support.tiny_runs import classification, detection, segmentation
+from tests.support.training_steps import start
 
 _COST = Cost(
     experiment="voc_tpu",
@@ -70,10 +71,47 @@ def test_collectives_of_a_program_that_xla_compiled():
     assert found == {"all-gather": (1, 16 * 5 * 4), "all-reduce": (1, 5 * 4)}
 
 
+def test_split_parameters_are_gathered_and_no_activation_is_exchanged(tmp_path):
+    config = detection(tmp_path, fsdp=8)
+    state, step = start(config, mesh_of(fsdp=8))
+    example = ahead_of_time.empty_example(config, task_of(config))
+    batch = {name: np.stack([array] * 8) for name, array in example.items()}
+    text = step.lower(state, batch).compile().as_text()
+    assert set(hlo.collectives(hlo.instructions(text))) == {"all-gather", "all-reduce"}
+
+
 def test_collectives_count_once_and_with_all_they_return():
     assert hlo.collectives(hlo.instructions(_PROGRAM)) == {
         "all-gather": (1, 80 * 4),
         "all-reduce": (1, 40 * 4 + 7),
+    }
+
+
+def test_a_collective_that_is_a_pair_of_fused_operations_counts_once():
+    text = """HloModule jit_step
+
+%first (x.1: bf16[1,18]) -> bf16[1,144] {
+  %x.1 = bf16[1,18]{1,0} parameter(0)
+  %all-gather.1 = bf16[1,144]{1,0} all-gather(%x.1), dimensions={1}
+}
+
+%last (x.2: bf16[1,18]) -> bf16[1,144] {
+  %x.2 = bf16[1,18]{1,0} parameter(0)
+  %all-gather.2 = bf16[1,144]{1,0} all-gather(%x.2), dimensions={1}
+}
+
+ENTRY %main (x: bf16[1,18]) -> bf16[1,144] {
+  %x = bf16[1,18]{1,0} parameter(0)
+  %async-collective-start.1 = (bf16[1,18]{1,0}, bf16[1,144]{1,0}) fusion(%x), calls=%first
+  %got = bf16[1,144]{1,0} get-tuple-element(%async-collective-start.1), index=1
+  ROOT %async-collective-done.1 = bf16[1,144]{1,0} fusion(%got), kind=kCustom, calls=%last
+}
+"""
+    program = hlo.instructions(text)
+    assert hlo.collectives(program) == {"all-gather": (1, 144 * 2)}
+    assert hlo.traffic(program) == {
+        "async-collective-start.1": 18 * 2,
+        "async-collective-done.1": 144 * 2,
     }
 
 

@@ -218,9 +218,11 @@ def test_stablehlo_runs_at_any_batch_and_size(source, target):
     assert set(program.platforms) == {"cpu", "cuda", "tpu"}
 
 
-def test_safetensors_keeps_where_the_weights_come_from(source, target, tmp_path):
+def test_safetensors_keeps_scores_and_where_the_weights_come_from(source, target, tmp_path):
+    source = dataclasses.replace(source, scores={"miou": 0.5})
     export(source, "safetensors", tmp_path / "file.safetensors", target)
     restored = weights.read(str(tmp_path / "file.safetensors"))
+    assert restored.scores == source.scores
     assert restored.class_names == target.class_names
     assert restored.provenance["made_from"] == source.provenance["source"]
     for name, array in source.tensors.items():

@@ -25,16 +25,30 @@ class Instruction:
 def instructions(text: str) -> list[Instruction]:
     """Return what a program runs: each fused operation is one, the body of a loop is there once."""
     called = set(re.findall(r"(?:calls|to_apply)=%([\w.-]+)", text))
-    found, counts = [], False
+    found, exchanges, computation = [], {}, ""
     for line in text.splitlines():
         if (header := re.match(r"(?:ENTRY )?%([\w.-]+) .*\{$", line)) is not None:
-            counts = header[1] not in called
-        elif counts and (
-            parts := re.match(r"\s+(?:ROOT )?%([\w.-]+) = (.+?) ([a-z][\w-]*)\(([^)]*)", line)
-        ):
-            operands = re.findall(r"%([\w.-]+)", parts[4])
-            found.append(Instruction(parts[1], parts[2], parts[3], operands, line))
-    return found
+            computation = header[1]
+        elif parts := re.match(r"\s+(?:ROOT )?%([\w.-]+) = (.+?) ([a-z][\w-]*)\(([^)]*)", line):
+            if re.fullmatch(_COLLECTIVES, parts[3]):
+                exchanges[computation] = parts[3]
+            if computation not in called:
+                operands = re.findall(r"%([\w.-]+)", parts[4])
+                found.append(Instruction(parts[1], parts[2], parts[3], operands, line))
+    return [_unfused(each, exchanges) for each in found]
+
+
+def _unfused(each: Instruction, exchanges: dict[str, str]) -> Instruction:
+    """Return an instruction, as what it is if it is half of a collective.
+
+    libtpu writes some as a pair of fused operations, with others in between that advance it;
+    `exchanges` names the collective that a computation holds.
+    """
+    half = re.match(r"async-collective-(start|done)", each.name)
+    body = re.search(r"calls=%([\w.-]+)", each.line)
+    if half is None or body is None or body[1] not in exchanges:
+        return each
+    return dataclasses.replace(each, opcode=f"{exchanges[body[1]]}-{half[1]}")
 
 
 def collectives(program: list[Instruction]) -> dict[str, tuple[int, int]]:
