@@ -9,7 +9,7 @@
 The package libtpu compiles for TPUs on any Linux machine. Compiled is the step that
 `deeplab_mnv2.train` runs, of shapes alone: no data is read, nothing is allocated and nothing runs.
 Operators choose their form by the platform that is compiled for (`lax.platform_dependent`), so
-they are the TPU's. With 8 images of 513 x 513 a device this takes 5 to 9 minutes of a core.
+they are the TPU's. With 8 images of 513 x 513 a device this takes 3 to 9 minutes of a core.
 
 Every number is of one device: a chip, or on v4 one of a chip's two cores. Traffic and cycles are
 read off the compiled program (`tools/hlo.py`); the cycles are the compiler's own estimate. FLOPs
@@ -232,10 +232,12 @@ def _short(size: float) -> str:
 
 
 def kept() -> list[Cost]:
-    """Return all rows that were kept."""
+    """Return all rows that were kept, of each experiment those of few devices first."""
     folder = HERE / "results" / "ahead_of_time"
-    rows = [row for path in sorted(folder.glob("*.json")) for row in read_json(path)["rows"]]
-    return [Cost(**row) for row in rows]
+    costs = [Cost(**row) for path in folder.glob("*.json") for row in read_json(path)["rows"]]
+    return sorted(
+        costs, key=lambda each: (each.experiment, each.devices, each.topology, each.settings)
+    )
 
 
 def main() -> None:
