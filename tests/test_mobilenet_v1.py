@@ -21,6 +21,7 @@ from deeplab_mnv2.models.mobilenet_v1 import MobileNetV1
 from deeplab_mnv2.weights.hugging_face import to_hugging_face
 from deeplab_mnv2.weights.model_weights import abstract_model, fill, from_model
 from tests.support.networks import apply, randomize_norms
+from tests.support.tiny_runs import classification
 
 TINY = ModelConfig(version=1, width_multiplier=0.25, head_channels=16, num_classes=5)
 
@@ -108,7 +109,7 @@ def test_settings_of_mobilenet_v2_are_refused(settings):
         DeepLab(dataclasses.replace(TINY, version=3), rngs=nnx.Rngs(0))
 
 
-def test_stages_that_it_has_not_cannot_be_frozen():
+def test_parts_that_it_has_not_cannot_be_frozen(tmp_path):
     data = Shapes(split="train")
     config = Config(
         DataConfig(data, data), dataclasses.replace(TINY, num_classes=len(data.class_names))
@@ -117,7 +118,12 @@ def test_stages_that_it_has_not_cannot_be_frozen():
     config.train.freeze = ("backbone.stages.4",)
     config.check()
     config.train.freeze = ("backbone.stages.5",)
-    with pytest.raises(UserError, match=r"train\.freeze=.*stages 0 to 4"):
+    with pytest.raises(UserError, match=r"train\.freeze=.*stages 0 to 4 and no head"):
+        config.check()
+    config = classification(tmp_path, freeze=("head",))
+    config.check()
+    config.model = dataclasses.replace(config.model, version=1)
+    with pytest.raises(UserError, match=r"train\.freeze=.*stages 0 to 4 and no head"):
         config.check()
 
 

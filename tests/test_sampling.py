@@ -14,6 +14,9 @@ def test_presence_is_read_off_the_labels():
 
 def test_an_empty_source_has_no_rows():
     assert classes_present([], 21, threads=1).shape == (0, 21)
+    # The label of a whole image, which may be any of many classes.
+    found = classes_present([{"label": 299}, {"label": 255}], 300, threads=1)
+    assert np.argwhere(found).tolist() == [[0, 299], [1, 255]]
 
 
 def test_rare_classes_are_repeated_by_the_root_of_their_rarity():

@@ -78,9 +78,9 @@ class Config(Section):
                 "0, or with model.quantized a step before train.total_steps",
             )
         train.require(
-            model.version == 2 or not {*train.freeze} & {*_STAGES_OF_V2},
+            model.version == 2 or not {*train.freeze} & {*_STAGES_OF_V2, "head"},
             "freeze",
-            "parts that the model has, with model.version=1 stages 0 to 4",
+            "parts that the model has, with model.version=1 stages 0 to 4 and no head",
         )
         match model:
             case DeepLabConfig():

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from deeplab_mnv2.config import IGNORE_LABEL, Source
+from deeplab_mnv2.config import Source
 
 
 def classes_present(source: Source, num_classes: int, threads: int) -> np.ndarray:
@@ -15,9 +15,9 @@ def classes_present(source: Source, num_classes: int, threads: int) -> np.ndarra
     """
 
     def present(index: int) -> np.ndarray:
-        label = source[index]["label"]
-        counts = np.bincount(label.reshape(-1), minlength=IGNORE_LABEL + 1)
-        return counts[:num_classes] > 0
+        # A number for each pixel, for each box or for the image; 255 is no class of pixels.
+        label = np.ravel(source[index]["label"])
+        return np.bincount(label, minlength=num_classes)[:num_classes] > 0
 
     with ThreadPoolExecutor(threads) as pool:
         rows = list(pool.map(present, range(len(source))))
