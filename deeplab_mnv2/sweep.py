@@ -128,13 +128,10 @@ def main() -> None:
 
 
 def _seeds(texts: list[str]) -> list[int]:
-    if (
-        not texts
-        or not all(text.isdecimal() for text in texts)
-        or len({*map(int, texts)}) < len(texts)
-    ):
+    seeds = [int(text) for text in texts if text.isdecimal()]
+    if not texts or len({*seeds}) < len(texts):
         raise UserError(f"--seeds {','.join(texts)} are no different whole numbers, such as 0,1,2.")
-    return [int(text) for text in texts]
+    return seeds
 
 
 def _overrides(combination: Combination) -> list[str]:

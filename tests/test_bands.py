@@ -1,19 +1,17 @@
-"""Images that are no photographs: of any number of bands, of 16 bits, in floats."""
+"""Images that are no photographs: grey levels, augmentation, networks, folders and runs."""
 
 import dataclasses
 from pathlib import Path
 
-import cv2
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tifffile
 from flax import nnx
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image
 
 from deeplab_mnv2 import weights
 from deeplab_mnv2.config import DataConfig, ModelConfig
-from deeplab_mnv2.data.bands import bands_of, grey_levels, in_colour, network_image, read_bands
+from deeplab_mnv2.data.bands import grey_levels, in_colour, network_image
 from deeplab_mnv2.data.decode import read_image
 from deeplab_mnv2.data.discovery import discover
 from deeplab_mnv2.data.folder import Folder
@@ -22,140 +20,9 @@ from deeplab_mnv2.models.deeplab import DeepLab
 from deeplab_mnv2.tasks.segmentation.segmenter import Segmenter
 from deeplab_mnv2.tasks.segmentation.transforms import augment, checked_example
 from deeplab_mnv2.weights.channels import adapt_to_channels
+from tests.support.band_files import made_bands, write_bands
 
 _PLAIN = {"image_mean": (127.5,), "image_std": (127.5,)}
-
-
-def _bands(bands: int = 5, kind: type = np.uint16) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 250, (12, 17, bands)).astype(kind)
-
-
-def _write(path: Path, image: np.ndarray) -> Path:
-    """Write an image in the form that its suffix and name say."""
-    match path.suffix, path.stem:
-        case ".npy", _:
-            np.save(path, image)
-        case ".tif", "one by one":
-            planes = image.transpose(2, 0, 1)
-            options = {"planarconfig": "separate", "compression": "zlib"}
-            tifffile.imwrite(path, planes, photometric="minisblack", **options)
-        case ".tif", "pages":
-            tifffile.imwrite(path, image.transpose(2, 0, 1), photometric="minisblack")
-        case ".tif", _:
-            tifffile.imwrite(path, image, photometric="minisblack", planarconfig="contig")
-        case ".png", _:
-            assert cv2.imwrite(str(path), image[..., [2, 1, 0, *range(3, image.shape[2])]])
-    return path
-
-
-@pytest.mark.parametrize("name", ["array.npy", "side by side.tif", "one by one.tif", "pages.tif"])
-@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
-def test_files_are_read_as_they_are(name, kind, tmp_path):
-    image = _bands(5, kind)
-    found = read_bands(_write(tmp_path / name, image), 5)
-    assert found.dtype == kind
-    np.testing.assert_array_equal(found, image)
-
-
-@pytest.mark.parametrize("bands", [3, 4])
-@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
-def test_pngs_keep_all_their_bits_and_bands(bands, kind, tmp_path):
-    image = _bands(bands, kind) * kind(1 if kind == np.uint8 else 257)
-    np.testing.assert_array_equal(read_bands(_write(tmp_path / "a.png", image), bands), image)
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
-@pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_bands_stand_upright_as_photographs_do(suffix, kind, orientation, tmp_path):
-    stored, path = _bands(1, kind)[..., 0], tmp_path / f"turned{suffix}"
-    exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = orientation
-    picture = Image.fromarray(stored)
-    picture.save(path, exif=exif)
-    picture.getexif()[ExifTags.Base.Orientation] = orientation
-    upright = np.asarray(ImageOps.exif_transpose(picture))
-    assert (upright.shape == stored.shape) == (orientation < 5)
-    np.testing.assert_array_equal(read_bands(path, 1)[..., 0], upright)
-    if kind == np.uint8:
-        np.testing.assert_array_equal(read_image(path)[..., 0], upright)
-
-
-def test_black_is_zero_also_where_a_tiff_says_that_white_is(tmp_path):
-    image, path = _bands(1), tmp_path / "negative.tif"
-    tifffile.imwrite(path, 65_535 - image, photometric="miniswhite")
-    np.testing.assert_array_equal(read_bands(path, 1), image)
-    tifffile.imwrite(path, image.astype(np.float32), photometric="miniswhite")
-    with pytest.raises(UserError, match=r"negative\.tif says that 0 is white, .* black at 0"):
-        read_bands(path, 1)
-
-
-@pytest.mark.parametrize("kind", [np.int16, np.int64, np.float64, np.float16])
-def test_other_numbers_are_floats(kind, tmp_path):
-    found = read_bands(_write(tmp_path / "a.npy", _bands(2, kind)), 2)
-    assert found.dtype == np.float32
-    np.testing.assert_array_equal(found, _bands(2))
-
-
-def test_a_colour_picture_is_grey_where_one_band_is_asked_for(tmp_path):
-    grey = np.repeat(_bands(1, np.uint8), 3, axis=-1)
-    Image.fromarray(grey).save(tmp_path / "a.png")
-    np.testing.assert_array_equal(read_bands(tmp_path / "a.png", 1), grey[..., :1])
-    Image.fromarray(grey[..., 0]).save(tmp_path / "b.png")
-    np.testing.assert_array_equal(read_bands(tmp_path / "b.png", 1), grey[..., :1])
-
-
-def test_one_plane_alone_is_one_band(tmp_path):
-    np.save(tmp_path / "a.npy", _bands(1)[..., 0])
-    assert read_bands(tmp_path / "a.npy", 1).shape == (12, 17, 1)
-
-
-def _damaged(path: Path) -> None:
-    content = path.read_bytes()
-    path.write_bytes(content[: len(content) // 2])
-
-
-def _palette(path: Path) -> None:
-    colours = np.zeros((3, 256), np.uint16)
-    tifffile.imwrite(path, _bands(1, np.uint8)[..., 0], photometric="palette", colormap=colours)
-
-
-@pytest.mark.parametrize(
-    ("name", "make", "sentence"),
-    [
-        ("a.npy", lambda path: None, "a.npy does not exist"),
-        ("a.npy", lambda path: np.save(path, _bands(4)), "has 4 bands, but 5 are wanted; correct"),
-        ("a.npy", lambda path: np.save(path, np.zeros((5, 9, 9))), "save it as .height, width, ba"),
-        ("a.npy", lambda path: np.save(path, np.zeros((9, 9, 5), bool)), "type bool, which is no"),
-        ("a.npy", lambda path: np.save(path, np.zeros(9)), "an array of shape .9,."),
-        ("a.npy", lambda path: np.save(path, np.array([{}])), "cannot be read as an image"),
-        ("a.npy", lambda path: _damaged(_write(path, _bands())), "cannot be read as an image"),
-        ("a.npy", lambda path: path.write_bytes(b""), "cannot be read as an image"),
-        ("pages.tif", lambda path: _damaged(_write(path, _bands())), "cannot be read as an image"),
-        ("a.tif", _palette, "has a palette"),
-        (
-            "a.npy",
-            # A file with holes, which takes no room.
-            lambda path: np.lib.format.open_memmap(path, "w+", "u1", (10_000, 20_000)),
-            "lim",
-        ),
-    ],
-)
-def test_files_that_are_no_such_image_are_refused(name, make, sentence, tmp_path):
-    make(tmp_path / name)
-    with pytest.raises(UserError, match=sentence):
-        read_bands(tmp_path / name, 5)
-
-
-def test_photographs_are_told_from_bands(tmp_path):
-    photograph = tmp_path / "photograph.tif"
-    Image.fromarray(_bands(3, np.uint8)).save(photograph)
-    assert bands_of(photograph) == 0
-    for name in ("array.npy", "side by side.tif", "one by one.tif"):
-        assert bands_of(_write(tmp_path / name, _bands())) == 5
-    # Pillow opens these, and would pass over all bands but the first.
-    with pytest.raises(UserError, match="more bands than a photograph"):
-        read_image(tmp_path / "one by one.tif")
 
 
 def test_values_become_grey_levels_in_a_straight_line():
@@ -164,15 +31,15 @@ def test_values_become_grey_levels_in_a_straight_line():
     np.testing.assert_array_equal(grey_levels(sixteen, (57, 257), "a"), [[[0, 255, 255]]])
     floats = np.array([[[-1, 0, 0.5, 1, np.inf]]], np.float32)
     np.testing.assert_array_equal(grey_levels(floats, (0, 1), "a"), [[[0, 0, 128, 255, 255]]])
-    eight = _bands(3, np.uint8)
+    eight = made_bands(3, np.uint8)
     assert grey_levels(eight, (), "a") is eight
 
 
 @pytest.mark.parametrize(
     ("image", "value_range", "sentence"),
     [
-        (_bands(3, np.uint8), (0, 100), "a has 8 bits a sample, but model.value_range"),
-        (_bands(3, np.float32), (), "a holds numbers of type float32.*set model.value_range"),
+        (made_bands(3, np.uint8), (0, 100), "a has 8 bits a sample, but model.value_range"),
+        (made_bands(3, np.float32), (), "a holds numbers of type float32.*set model.value_range"),
         (np.full((2, 2, 3), np.nan, np.float32), (0, 1), "a holds pixels that are not a number"),
     ],
 )
@@ -182,7 +49,7 @@ def test_a_range_that_does_not_fit_is_refused(image, value_range, sentence):
 
 
 def test_any_image_has_a_picture():
-    eight = _bands(5, np.uint8)
+    eight = made_bands(5, np.uint8)
     np.testing.assert_array_equal(in_colour(eight), eight[..., :3])
     np.testing.assert_array_equal(in_colour(eight[..., :2]), np.repeat(eight[..., :1], 3, axis=-1))
     floats = np.linspace(0, 1e-3, 300, dtype=np.float32).reshape(10, 10, 3)
@@ -191,7 +58,7 @@ def test_any_image_has_a_picture():
 
 
 def test_bands_are_augmented_as_each_would_be_alone(module_config):
-    image, label = _bands(7, np.uint8), np.zeros((12, 17), np.uint8)
+    image, label = made_bands(7, np.uint8), np.zeros((12, 17), np.uint8)
     data = dataclasses.replace(module_config.data, crop_size=33)
     assert isinstance(data, DataConfig)
     rngs = (np.random.default_rng(3) for _ in range(8))
@@ -203,7 +70,7 @@ def test_bands_are_augmented_as_each_would_be_alone(module_config):
 
 
 def test_examples_have_the_channels_of_the_network():
-    example = {"name": "a", "image": _bands(3, np.uint8), "label": np.zeros((12, 17), np.uint8)}
+    example = {"name": "a", "image": made_bands(3, np.uint8), "label": np.zeros((12, 17), np.uint8)}
     grey, _ = checked_example(example, ModelConfig(in_channels=1, **_PLAIN))
     assert grey.shape == (12, 17, 1)
     four = ModelConfig(in_channels=4, image_mean=(0.0,) * 4, image_std=(1.0,) * 4)
@@ -244,21 +111,21 @@ def test_a_network_takes_files_arrays_and_pictures_alike(tmp_path):
         head_channels=16,
         num_classes=2,
     )
-    image = _bands(4)
-    paths = [_write(tmp_path / name, image) for name in ("array.npy", "side by side.tif")]
+    image = made_bands(4)
+    paths = [write_bands(tmp_path / name, image) for name in ("array.npy", "side by side.tif")]
     levels = [network_image(given, config) for given in (*paths, image)]
     for found in levels:
         np.testing.assert_array_equal(found, np.rint(image * (255 / 250)))
     eight = dataclasses.replace(config, value_range=())
-    picture = Image.fromarray(_bands(4, np.uint8))
-    np.testing.assert_array_equal(network_image(picture, eight), _bands(4, np.uint8))
+    picture = Image.fromarray(made_bands(4, np.uint8))
+    np.testing.assert_array_equal(network_image(picture, eight), made_bands(4, np.uint8))
     segmenter = Segmenter(DeepLab(config, rngs=nnx.Rngs(0)))
     first, second = segmenter.batch(paths, probabilities=True)
     assert first.photo.shape == (12, 17, 3)
     assert first.overlay(legend=True).width == 17
     np.testing.assert_array_equal(first.probabilities, second.probabilities)
     with pytest.raises(UserError, match="The array has 3 bands, but 4 are wanted"):
-        segmenter(_bands(3))
+        segmenter(made_bands(3))
 
 
 def _write_folder(root: Path, suffix: str) -> None:
@@ -270,7 +137,7 @@ def _write_folder(root: Path, suffix: str) -> None:
         mask[5 : 20 + index, 8:30] = 255
         image = np.random.default_rng(index).integers(800, 1200, (40, 48, 5)).astype(np.uint16)
         image[..., 4] += np.where(mask, 3000, 0).astype(np.uint16)
-        _write(root / f"images/{index}{suffix}", image)
+        write_bands(root / f"images/{index}{suffix}", image)
         Image.fromarray(mask).save(root / f"masks/{index}.png")
 
 
@@ -315,7 +182,7 @@ def test_arrays_beside_photographs_are_no_images(tmp_path):
 
 def test_images_of_two_kinds_are_refused(tmp_path):
     _write_folder(tmp_path, ".npy")
-    np.save(tmp_path / "images/0.npy", _bands(4)[:40])
+    np.save(tmp_path / "images/0.npy", made_bands(4)[:40])
     with pytest.raises(UserError, match=r"0\.npy has 4 bands but .*1\.npy has 5 bands"):
         discover(str(tmp_path))
 

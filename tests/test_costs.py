@@ -105,9 +105,7 @@ def test_the_command_describes_an_experiments_network(command_line):
 
 
 def test_a_detector_is_described_at_the_size_of_its_images(command_line):
-    code, said = command_line(
-        *("costs", "--config", "ssdlite_shapes", "--config.model.image_size=320")
-    )
+    code, said = command_line("costs", "--config=ssdlite_shapes", "--config.model.image_size=320")
     assert code == 0
     assert "total at 320 x 320" in said
 

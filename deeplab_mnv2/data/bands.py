@@ -9,7 +9,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image, ImageOps
 
 from deeplab_mnv2.config import BackboneConfig, DeepLabConfig
 from deeplab_mnv2.data.decode import (
@@ -20,6 +20,7 @@ from deeplab_mnv2.data.decode import (
     has_more_bands,
     image_name,
     open_image,
+    orientation,
     photo_path,
     photo_pixels,
     png_bit_depth,
@@ -173,7 +174,7 @@ def _read(path: Path) -> np.ndarray:
         with open_image(path) as image:
             # Pillow drops the lower half of 16 bits in colour.
             if image.format == "PNG" and png_bit_depth(path) == 16:
-                return _read_wide_png(path, image.getexif().get(ExifTags.Base.Orientation, 1))
+                return _read_wide_png(path, orientation(image))
             return _samples(image)
     except DAMAGE as error:
         raise damaged(path, error) from error
@@ -201,7 +202,7 @@ def _read_tiff(path: Path) -> np.ndarray:
                 raise UserError(f"{path} has a palette and no bands; save it without.")
             axes = series.axes
             _check_size(series.shape[axes.index("Y")], series.shape[axes.index("X")], path)
-            array, orientation = series.asarray(), int(page.tags.valueof("Orientation", 1))
+            array, turned = series.asarray(), int(page.tags.valueof("Orientation", 1))
             if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
                 array = _black_at_zero(array, page.bitspersample, path)
     except UserError:
@@ -210,7 +211,7 @@ def _read_tiff(path: Path) -> np.ndarray:
     except Exception as error:
         raise damaged(path, error) from error
     image = np.moveaxis(array, (axes.index("Y"), axes.index("X")), (0, 1))
-    return _checked(_upright(image.reshape(*image.shape[:2], -1), orientation), str(path))
+    return _checked(_upright(image.reshape(*image.shape[:2], -1), turned), str(path))
 
 
 def _black_at_zero(array: np.ndarray, bits: int, path: Path) -> np.ndarray:
@@ -222,18 +223,18 @@ def _black_at_zero(array: np.ndarray, bits: int, path: Path) -> np.ndarray:
     return array.dtype.type(2**bits - 1) - array
 
 
-def _upright(image: np.ndarray, orientation: int) -> np.ndarray:
-    return _UPRIGHT[orientation](image) if orientation in _UPRIGHT else image
+def _upright(image: np.ndarray, turned: int) -> np.ndarray:
+    return _UPRIGHT[turned](image) if turned in _UPRIGHT else image
 
 
-def _read_wide_png(path: Path, orientation: int) -> np.ndarray:
+def _read_wide_png(path: Path, turned: int) -> np.ndarray:
     image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if image is None:
         raise OSError("it cannot be decoded")
     if image.ndim == 3:
         code = cv2.COLOR_BGRA2RGBA if image.shape[2] == 4 else cv2.COLOR_BGR2RGB
         image = cv2.cvtColor(image, code)
-    return _checked(_upright(image, orientation), str(path))
+    return _checked(_upright(image, turned), str(path))
 
 
 def _samples(image: Image.Image) -> np.ndarray:

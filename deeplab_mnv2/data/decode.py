@@ -109,6 +109,11 @@ def image_name(image: Image.Image) -> str:
     return getattr(image, "filename", "") or "The image"
 
 
+def orientation(image: Image.Image) -> int:
+    """Return how an image is stored, by EXIF's numbers: 1 is upright, 5 and above on its side."""
+    return image.getexif().get(ExifTags.Base.Orientation, 1)
+
+
 def has_more_bands(image: Image.Image) -> bool:
     """Return whether a TIFF holds more bands than Pillow reads, which passes over the rest."""
     samples = dict(getattr(image, "tag_v2", {})).get(_SAMPLES_PER_PIXEL, 1)
@@ -164,7 +169,7 @@ def _open(file: Callable[[], Path | io.BytesIO], where: str) -> Image.Image:
                 image.verify()
         # Again, because a verified image is spent.
         image = Image.open(file(), formats=_FORMATS)
-        if image.format == "TIFF" and image.getexif().get(ExifTags.Base.Orientation, 1) > 4:
+        if image.format == "TIFF" and orientation(image) > 4:
             # Pillow 13 maps uncompressed pixels into memory, by the name of the file, with height
             # and width of the turned image, which is garbled then.
             image.filename = ""

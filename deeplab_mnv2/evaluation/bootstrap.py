@@ -61,6 +61,16 @@ def difference_intervals(
     return intervals(differences, images, samples=samples)
 
 
+def known(found: list[Interval | None], images: np.ndarray) -> list[Interval | None]:
+    """Return the intervals of an overall score and of C classes, None for those not to be known.
+
+    `images` (C,) is how many images each class is in: of one in a single image every resample that
+    has it has the same score.
+    """
+    of_classes = zip(found[1:], images, strict=True)
+    return [found[0], *(interval if n >= 2 else None for interval, n in of_classes)]
+
+
 def _error_over_runs(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return an error of the mean over runs for each resample (R, K), of values (R, runs, K)."""
     runs = values.shape[1]

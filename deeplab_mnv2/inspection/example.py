@@ -15,6 +15,7 @@ from deeplab_mnv2.data.bands import read_bands
 from deeplab_mnv2.data.decode import (
     DAMAGE,
     open_image,
+    orientation,
     png_bit_depth,
     read_image,
 )
@@ -72,7 +73,6 @@ _CAUSES = (
     (UnidentifiedImageError, "unreadable"),
     ((Image.DecompressionBombError, Image.DecompressionBombWarning), "too large"),
 )
-_ORIENTATION = 0x0112
 # Colours of one label that are counted; more are the blends of a lossy or smoothed picture.
 _MOST_COLOURS = 256
 # Padding in the grey levels that tools pad with: black, ImageNet's mean, the middle.
@@ -177,7 +177,7 @@ def _examine_image(path: Path, findings: list[Finding], bands: int) -> np.ndarra
             # A phone's second frame is a preview or a depth map.
             if header.format != "MPO" and getattr(header, "is_animated", False):
                 add("several frames", "has several frames, of which only the first is read")
-            if header.getexif().get(_ORIENTATION, 1) != 1:
+            if orientation(header) != 1:
                 add(
                     "EXIF rotation",
                     "is stored turned and read upright; see that its label is upright too, and "

@@ -10,7 +10,7 @@ from jax import Array, lax
 from deeplab_mnv2.config import ModelConfig
 from deeplab_mnv2.models.layers import ConvNormAct, SeparableConv, resize
 from deeplab_mnv2.models.ops.fake_quantization import Range, rounded, step_of
-from deeplab_mnv2.models.ops.taps import wide
+from deeplab_mnv2.models.ops.pixel_sums import wide
 
 
 class ASPP(nnx.Module):

@@ -23,8 +23,8 @@ from deeplab_mnv2.models.ops.fake_quantization import (
     step_of,
 )
 from deeplab_mnv2.models.ops.few_channels import full_conv
+from deeplab_mnv2.models.ops.pixel_sums import wide
 from deeplab_mnv2.models.ops.pointwise import pointwise
-from deeplab_mnv2.models.ops.taps import wide
 
 # Fan-in, not fan-out: for a depthwise kernel (k, k, 1, C) fan-out counts C channels and the
 # features of a fresh network would vanish.

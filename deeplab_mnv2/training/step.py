@@ -13,13 +13,7 @@ from jax import Array
 from jax.sharding import Mesh
 
 from deeplab_mnv2.config import TrainConfig
-from deeplab_mnv2.sharding import (
-    batch_sharding,
-    gather,
-    replicated,
-    split_rows,
-    state_sharding,
-)
+from deeplab_mnv2.sharding import batch_sharding, gather, replicated, split_rows, state_sharding
 from deeplab_mnv2.tasks.task import Task
 from deeplab_mnv2.training.optimizer import path_names
 from deeplab_mnv2.training.state import TrainState

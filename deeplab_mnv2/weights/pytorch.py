@@ -117,13 +117,14 @@ def _from_torch(
             config.image_mean = tuple(255.0 * value for value in published["mean"])
             config.image_std = tuple(255.0 * value for value in published["std"])
         if kind == "classification":
-            config.num_classes = tensors["classifier.kernel"].shape[-1]
             scaling = _scaling(published)
     except (TypeError, ValueError, ArithmeticError, AttributeError) as error:
         raise UserError(
             f"pretrained_cfg in config.json of {source} has no mean and std, or no size, of the "
             f"images ({reason(error)}); fetch the file again."
         ) from error
+    if kind == "classification":
+        config.num_classes = tensors["classifier.kernel"].shape[-1]
     return Weights(tensors, config, provenance, scaling=scaling)
 
 

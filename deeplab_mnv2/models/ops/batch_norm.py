@@ -9,8 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array, lax
 
-from deeplab_mnv2.models.ops.pixel_sums import sum_pixels
-from deeplab_mnv2.models.ops.taps import wide
+from deeplab_mnv2.models.ops.pixel_sums import sum_pixels, wide
 
 Activation = Callable[[Array], Array]
 Residuals = tuple[Array, Array, Array, Array, Array]
@@ -43,8 +42,8 @@ class BatchNorm(nnx.BatchNorm):
         if self.use_running_average:
             mean, var = cast(nnx.BatchStat, self.mean), cast(nnx.BatchStat, self.var)
             # Not Flax's own, which takes bfloat16's sums for the gradients of scale and bias.
-            y = wide(x) - _each(mean[...])
-            y = y * _each(lax.rsqrt(var[...] + self.epsilon) * scale[...]) + _each(bias[...])
+            factor = lax.rsqrt(var[...] + self.epsilon) * scale[...]
+            y = _scale(wide(x), mean[...], factor, bias[...])
             return (y if activation is None else activation(y)).astype(x.dtype)
         y, mean, var = _normalize(x, scale[...], bias[...], self.epsilon, activation)
         for running, value in ((self.mean, mean), (self.var, var)):
@@ -62,13 +61,13 @@ def _value(
 def _forward(
     x: Array, scale: Array, bias: Array, epsilon: float, activation: Activation | None
 ) -> tuple[tuple[Array, Array, Array], Residuals]:
-    wide = x.astype(jnp.float32)
+    values = x.astype(jnp.float32)
     count = math.prod(x.shape[:3])
-    total, squares = sum_pixels(wide, wide * wide)
+    total, squares = sum_pixels(values, values * values)
     mean = total / count
     var = jnp.maximum(squares / count - mean * mean, 0)
     inverse = lax.rsqrt(var + epsilon)
-    y = (wide - _each(mean)) * _each(inverse * scale) + _each(bias)
+    y = _scale(values, mean, inverse * scale, bias)
     if activation is not None:
         y = jnp.clip(y, *_LINEAR[activation])
     return (y.astype(x.dtype), mean, var), (x, scale, bias, mean, inverse)
@@ -100,6 +99,10 @@ def _apart(x: Array) -> Array:
     On TPUs fusing them pays: an eighth of a step's cycles, by the compiler's estimate.
     """
     return lax.platform_dependent(x, tpu=lambda x: x, default=lax.optimization_barrier)
+
+
+def _scale(x: Array, mean: Array, factor: Array, bias: Array) -> Array:
+    return (x - _each(mean)) * _each(factor) + _each(bias)
 
 
 def _each(x: Array) -> Array:

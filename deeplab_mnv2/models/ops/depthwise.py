@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from deeplab_mnv2.models.ops.pixel_sums import sum_pixels
-from deeplab_mnv2.models.ops.taps import Edges, Window, pad, wide
+from deeplab_mnv2.models.ops.pixel_sums import sum_pixels, wide
+from deeplab_mnv2.models.ops.taps import Edges, Window, pad
 
 
 @functools.partial(jax.jit, static_argnames=("stride", "dilation", "padding"))

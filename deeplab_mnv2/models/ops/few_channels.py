@@ -6,7 +6,8 @@ import operator
 import jax
 from jax import Array, lax
 
-from deeplab_mnv2.models.ops.taps import Window, wide
+from deeplab_mnv2.models.ops.pixel_sums import wide
+from deeplab_mnv2.models.ops.taps import Window
 
 # Up to this number of input channels a CPU runs multiply-adds. For the first layer XLA's own
 # convolution takes three times as long, because its inner products are so short.

@@ -1,14 +1,20 @@
-"""Sums over the pixels of a batch."""
+"""Sums over the pixels of a batch, and the type that they are computed in."""
 
 import functools
 import operator
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 # Rows summed at a time on a CPU. A sum this short is unrolled by XLA, which only then vectorises
 # over the channels; and the nine sums of a 3x3 depthwise kernel still fit the registers.
 CHUNK = 8
+
+
+def wide(x: Array) -> Array:
+    """Return `x` in the type that sums are computed in: float32 or wider."""
+    return x.astype(np.promote_types(x.dtype, np.float32))
 
 
 def sum_pixels(*arrays: Array) -> list[Array]:

@@ -65,8 +65,3 @@ def pad(x: Array, edges: Edges, gap: int = 0) -> Array:
     (top, bottom), (left, right) = edges
     config = ((0, 0, 0), (top, bottom, gap), (left, right, gap), (0, 0, 0))
     return lax.pad(x, jnp.zeros((), x.dtype), config)
-
-
-def wide(x: Array) -> Array:
-    """Return `x` in the type that sums are computed in: float32 or wider."""
-    return x.astype(np.promote_types(x.dtype, np.float32))

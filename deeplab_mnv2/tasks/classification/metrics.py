@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from deeplab_mnv2.evaluation import bootstrap
-from deeplab_mnv2.evaluation.bootstrap import Interval, intervals
+from deeplab_mnv2.evaluation.bootstrap import Interval, intervals, known
 from deeplab_mnv2.evaluation.calibration import LEVELS, calibration
 from deeplab_mnv2.evaluation.ratios import json_number, mean_present, ratio
 
@@ -66,7 +66,7 @@ def accuracy_intervals(
     """
     score = _run_scores(labels, right, classes)
     found = intervals(lambda times: score(times)[:, 0], len(labels), samples=samples)
-    return _known(found, labels, classes)
+    return known(found, np.bincount(labels, minlength=classes))
 
 
 def difference_intervals(
@@ -88,7 +88,7 @@ def difference_intervals(
         len(labels),
         samples=samples,
     )
-    return _known(found, labels, classes)
+    return known(found, np.bincount(labels, minlength=classes))
 
 
 def _run_scores(
@@ -112,12 +112,6 @@ def _run_scores(
         return np.concatenate([top1[..., None], ratio(found, images)], axis=-1)
 
     return score
-
-
-def _known(found: list[Interval | None], labels: np.ndarray, classes: int) -> list[Interval | None]:
-    images = np.bincount(labels, minlength=classes)
-    of_classes = zip(found[1:], images, strict=True)
-    return [found[0], *(interval if n >= 2 else None for interval, n in of_classes)]
 
 
 def _mistaken(

@@ -6,7 +6,7 @@ from jax import Array
 
 
 def mix(
-    image: Array, target: Array, key: Array, *, mixup: float, cutmix: float, repeats: int = 1
+    image: Array, target: Array, key: Array, *, mixup: float, cutmix: float, repeats: int
 ) -> tuple[Array, Array]:
     """Return mixed images (B, H, W, C) and targets (B, classes), of one random strength a batch.
 

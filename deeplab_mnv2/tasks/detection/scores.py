@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from deeplab_mnv2.data.boxes import Objects
-from deeplab_mnv2.evaluation.bootstrap import Interval, difference_intervals, intervals
+from deeplab_mnv2.evaluation.bootstrap import Interval, difference_intervals, intervals, known
 from deeplab_mnv2.evaluation.ratios import json_number, mean_present
 from deeplab_mnv2.tasks.detection.average_precision import ap_samples, coco_scores, precisions
 from deeplab_mnv2.tasks.detection.error_kinds import ErrorKinds, best_point, error_kinds
@@ -57,7 +57,7 @@ def detection_scores(
         matches.images,
         samples=samples,
     )
-    overall, *of_classes = _known(found_intervals, matches, count)
+    overall, *of_classes = known(found_intervals, _images_with_objects(matches, count))
     labels = np.concatenate([o.label[~o.ignore] for o in objects]) if objects else np.zeros(0, int)
     point = best_point(matches)
     kinds = ErrorKinds()
@@ -109,7 +109,7 @@ def ap_difference_intervals(
         runs[0].images,
         samples=samples,
     )
-    return _known(found, runs[0], num_classes)
+    return known(found, _images_with_objects(runs[0], num_classes))
 
 
 def overall_and_by_class(
@@ -126,12 +126,8 @@ def overall_and_by_class(
     return np.concatenate([mean_present(area)[:, None], area], axis=1)
 
 
-def _known(
-    found: list[Interval | None], matches: Matches, num_classes: int
-) -> list[Interval | None]:
-    """Return the intervals without those of classes that resampling the images cannot vary."""
+def _images_with_objects(matches: Matches, num_classes: int) -> np.ndarray:
+    """Return in how many images each class has objects that count, (C,)."""
     counts = matches.object_counts[:, 0]
     where = np.stack([matches.object_label[counts], matches.object_image[counts]], axis=1)
-    images = np.bincount(np.unique(where, axis=0)[:, 0].astype(int), minlength=num_classes)
-    of_classes = zip(found[1:], images, strict=True)
-    return [found[0], *(interval if n >= 2 else None for interval, n in of_classes)]
+    return np.bincount(np.unique(where, axis=0)[:, 0].astype(int), minlength=num_classes)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from deeplab_mnv2.evaluation import bootstrap
-from deeplab_mnv2.evaluation.bootstrap import Interval, RunScores, intervals
+from deeplab_mnv2.evaluation.bootstrap import Interval, RunScores, intervals, known
 from deeplab_mnv2.evaluation.ratios import mean_present
 from deeplab_mnv2.tasks.segmentation.metrics import iou_per_class
 
@@ -19,7 +19,7 @@ def score_intervals(confusions: np.ndarray, *, samples: int) -> list[Interval | 
     """
     scores = _scores([confusions])
     found = intervals(lambda times: scores(times)[:, 0], len(confusions), samples=samples)
-    return _known(found, confusions)
+    return known(found, _labelled_images(confusions))
 
 
 def difference_intervals(
@@ -33,7 +33,7 @@ def difference_intervals(
     found = bootstrap.difference_intervals(
         _scores([*first, *second]), (len(first), len(second)), len(first[0]), samples=samples
     )
-    return _known(found, first[0])
+    return known(found, _labelled_images(first[0]))
 
 
 def _scores(runs: Sequence[np.ndarray]) -> RunScores:
@@ -49,7 +49,6 @@ def _scores(runs: Sequence[np.ndarray]) -> RunScores:
     return scores
 
 
-def _known(found: list[Interval | None], confusions: np.ndarray) -> list[Interval | None]:
-    labelled_images = (confusions.sum(axis=-1) > 0).sum(axis=0)
-    of_classes = zip(found[1:], labelled_images, strict=True)
-    return [found[0], *(interval if n >= 2 else None for interval, n in of_classes)]
+def _labelled_images(confusions: np.ndarray) -> np.ndarray:
+    """Return how many images are labelled with each class, (C,)."""
+    return (confusions.sum(axis=-1) > 0).sum(axis=0)
